@@ -10,10 +10,10 @@ from jax_leaky.units import _inputs
 
 
 def constant_output(outputs: ArrayLike, rtol: float = 1e-6) -> Array:
-    """Whether every output is constant over the samples: 1.0 where so, 0.0 where not, NaN for a non-finite output.
+    """Whether every output is the same for all samples: 1.0 or 0.0, and NaN where any is not finite.
 
-    An output is constant where max - min <= rtol * max(abs(output)): a difference of 1e-20 beside outputs of 1e-20
-    is not constancy. Where that product would underflow, constant means the same bits for every sample.
+    An output is constant where max - min <= rtol * max(abs(output)): a difference of 1e-20 beside outputs of
+    1e-20 is not constancy. Where that product would underflow, constant means the same bits for every sample.
     At step 0 this tells a network that is born dead, and applied later one that has collapsed.
 
     Args:
@@ -37,7 +37,9 @@ def constant_output(outputs: ArrayLike, rtol: float = 1e-6) -> Array:
     """
     outputs = _inputs.floating("outputs", outputs)
     if outputs.ndim not in (1, 2) or outputs.shape[0] < 2:
-        raise ValueError(f"outputs has the shape {outputs.shape}: give (samples, out) with two samples or more.")
+        raise ValueError(
+            f"outputs has the shape {outputs.shape}: give (samples, out) with two samples or more."
+        )
     if not 0 < rtol < 1:
         raise ValueError(f"rtol={rtol!r} is not a relative tolerance: give a number between 0 and 1.")
     if outputs.dtype.itemsize < 4:

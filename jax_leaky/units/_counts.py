@@ -18,8 +18,8 @@ from jax_leaky.units._wide import Wide
 class UnitCounts(NamedTuple):
     """All that is remembered of a layer: O(units) numbers, however many samples were seen.
 
-    Integers are exact to 2^64, and any split of the samples and any order of merging gives the same bits. The three
-    float sums are kept as compensated pairs, so that the order shows only below 2^-40 of their value.
+    Integers are exact to 2^64, and any split of the samples and any order of merging gives the same bits. The
+    three float sums are kept as compensated pairs, so that the order shows only below 2^-40 of their value.
     Samples with a non-finite value enter `n` and `nonfinite` and nothing else of their unit.
 
     Attributes:
@@ -58,8 +58,9 @@ def init(num_units: int, *, start: int | Array | Wide = 0) -> UnitCounts:
 
     Args:
         num_units: the number of units; for a convolution its channels.
-        start: the position in the stream of samples of the first one that `update` will see: 0, or where the shard
-            of a stream begins. A Python int, an integer scalar (traced or not), or the `end` of other counts.
+        start: the position in the stream of samples of the first one that `update` will see: 0, or where the
+            shard of a stream begins. A Python int, an integer scalar (traced or not), or the `end` of other
+            counts.
 
     Raises:
         TypeError: if `num_units` or `start` is not an integer.
@@ -105,17 +106,19 @@ def update(
 ) -> UnitCounts:
     """The counts after some more samples.
 
-    A unit fires on a sample where z > 0; 0 and -0 do not fire. Comparisons are the backend's own: XLA on the CPU
-    takes a subnormal for 0, as the network that runs there does. No gradient flows through the counts.
+    A unit fires on a sample where z > 0; 0 and -0 do not fire. Comparisons are the backend's own: XLA on the
+    CPU takes a subnormal for 0, as the network that runs there does. No gradient flows through the counts.
 
     Args:
         counts: of the samples before, from `init`, `update` or `merge`.
-        z: the input of the activation, (..., units), of any floating type; every leading index is a sample, in C
-            order.
+        z: the input of the activation, (..., units), of any floating type; every leading index is a sample,
+            in C order.
         a: the output of the activation, of z's shape; by default the leaky ReLU of z.
         negative_slope: of that default; a number, a traced scalar, or (units,).
-        gradient: dL/dz of each sample by itself, of z's shape: not of the mean over a batch, whose sum can cancel.
-        where: bool, broadcasts to z.shape[:-1]; False marks padding, which is not counted and takes no position.
+        gradient: dL/dz of each sample by itself, of z's shape: not of the mean over a batch, whose sum can
+            cancel.
+        where: bool, broadcasts to z.shape[:-1]; False marks padding, which is not counted and takes no
+            position.
 
     Raises:
         TypeError: if z, a or gradient is not real floating point, or `where` is not bool.
@@ -136,23 +139,26 @@ def update(
         raise ValueError(f"z has the shape {z.shape}, but counts holds {units} units: give (..., {units}).")
     if z.size // units >= 2**32:
         raise ValueError(f"z of shape {z.shape} holds 2**32 samples or more: update in smaller batches.")
-    if a is None:
-        a = jnp.where(z > 0, z, _inputs.slope_of(negative_slope, units, z.dtype) * z)
-    a = _inputs.like_z("a", a, z)
+    a = None if a is None else _inputs.like_z("a", a, z).reshape(-1, units)
+    gradient = None if gradient is None else _inputs.like_z("gradient", gradient, z).reshape(-1, units)
+    slope = _inputs.slope_of(negative_slope, units, z.dtype)[None, :]
+    keep = None if where is None else _inputs.kept(where, z).reshape(-1, 1)
+
+    z = z.reshape(-1, units)
+    a = jnp.where(z > 0, z, slope * z) if a is None else a
     finite = jnp.isfinite(z.astype(jnp.float32)) & jnp.isfinite(a.astype(jnp.float32))
     if gradient is not None:
-        gradient = _inputs.like_z("gradient", gradient, z)
         finite &= jnp.isfinite(gradient.astype(jnp.float32))
-    keep = _inputs.kept(where, z)
-    by_unit = (-1, units)
-    counted = (finite & keep[..., None]).reshape(by_unit)
-    nonfinite = (~finite & keep[..., None]).reshape(by_unit)
-    z, a, keep = z.reshape(by_unit), a.reshape(by_unit), keep.reshape(-1)
-
+    if keep is None:
+        n = jnp.uint32(z.shape[0])
+        place = jnp.arange(1, z.shape[0] + 1, dtype=jnp.uint32)[:, None]
+        counted, nonfinite = finite, ~finite
+    else:
+        n = jnp.sum(keep, dtype=jnp.uint32)
+        place = jnp.cumsum(keep, axis=0, dtype=jnp.uint32)
+        counted, nonfinite = finite & keep, ~finite & keep
     fired = counted & (z > 0)
-    n = _count(keep)
-    place = jnp.arange(1, keep.size + 1, dtype=jnp.uint32) if where is None else jnp.cumsum(keep, dtype=jnp.uint32)
-    last = jnp.max(jnp.where(fired, place[:, None], jnp.uint32(0)), axis=0, initial=0)
+    last = jnp.max(jnp.where(fired, place, jnp.uint32(0)), axis=0, initial=0)
     last_fired = jax.tree.map(lambda limb: jnp.where(last > 0, limb, jnp.uint32(0)), counts.end + last)
     z32 = z.astype(jnp.float32)
     counts = counts._replace(
@@ -169,7 +175,6 @@ def update(
     )
     if gradient is None:
         return counts
-    gradient = gradient.reshape(by_unit)
     return counts._replace(
         grad_n=counts.grad_n + n,
         grad_nonzero=counts.grad_nonzero + _count(counted & (gradient != 0)),
@@ -180,8 +185,8 @@ def update(
 def merge(first: UnitCounts, second: UnitCounts) -> UnitCounts:
     """The counts of both, as if one had seen all samples.
 
-    By + and max (and min) alone: integers are the same to the bit whatever the order and the split. For `end` and
-    `last_fired` that takes the `start` of each stretch of the stream in `init`.
+    By + and max (and min) alone: integers are the same to the bit whatever the order and the split. For `end`
+    and `last_fired` that takes the `start` of each stretch of the stream in `init`.
 
     Raises:
         ValueError: if the two are of different layers: another number of units.

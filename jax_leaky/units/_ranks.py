@@ -36,8 +36,8 @@ def effective_rank(a: ArrayLike) -> Array:
 def stable_rank(a: ArrayLike) -> Array:
     """Squared Frobenius norm over squared spectral norm of `a: (n, units)`.
 
-    0 for a matrix of zeros, NaN where any value is not finite. Dohare et al. (2024) call another measure, `srank`,
-    by this name in their code.
+    0 for a matrix of zeros, NaN where any value is not finite. Dohare et al. (2024) call another measure,
+    `srank`, by this name in their code.
 
     Raises:
         TypeError: if a is not real floating point.
@@ -66,8 +66,8 @@ def srank(a: ArrayLike, share: float = 0.99) -> Array:
         ValueError: if a is not a matrix with a row and a column, or share is not in (0, 1).
 
     References:
-        Kumar, Agarwal, Ghosh and Levine, "Implicit under-parameterization inhibits data-efficient deep reinforcement
-        learning", ICLR 2021.
+        Kumar, Agarwal, Ghosh and Levine, "Implicit under-parameterization inhibits data-efficient deep
+        reinforcement learning", ICLR 2021.
 
     Example:
         >>> import jax.numpy as jnp
@@ -87,7 +87,9 @@ def _singular_values(a: ArrayLike) -> tuple[Array, Array]:
     """The singular values up to a power of two that every rank cancels, and whether all of `a` is finite."""
     a = _inputs.floating("a", a)
     if a.ndim != 2 or 0 in a.shape:
-        raise ValueError(f"a has the shape {a.shape}: give the activations as (n, units), for a convolution flattened.")
+        raise ValueError(
+            f"a has the shape {a.shape}: give the activations as (n, units), for a convolution flattened."
+        )
     if a.dtype.itemsize < 4:
         a = a.astype(jnp.float32)
     valid = jnp.all(jnp.isfinite(a))

@@ -11,5 +11,5 @@ def plain(value: ArrayLike) -> float | None:
 
     By way of the shortest text that float32 reads back: 0.1 in a row, not 0.10000000149011612.
     """
-    number = np.float32(value)
+    number = np.asarray(value, np.float32)[()]
     return float(str(number)) if np.isfinite(number) else None

@@ -44,7 +44,7 @@ def save(path: str | os.PathLike[str], counts: UnitCounts | Mapping[str, UnitCou
     layers = _layers(counts)
     names = None if isinstance(counts, UnitCounts) else list(layers)
     header = json.dumps({"format": _FORMAT, "names": names})
-    arrays = {"header": np.frombuffer(header.encode(), np.uint8)}
+    arrays: dict[str, Any] = {"header": np.frombuffer(header.encode(), np.uint8)}
     for index, layer in enumerate(layers.values()):
         # Numbered: a zip member's name must not depend on what a user calls a layer.
         leaves = jax.tree.leaves(jax.device_get(layer))
@@ -74,7 +74,7 @@ def load(path: str | os.PathLike[str]) -> UnitCounts | dict[str, UnitCounts]:
             return _read(file)
         except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, OSError) as error:
             raise ValueError(
-                f"path={str(path)!r} is truncated or no file that units.save wrote: count again, or give another file."
+                f"path={str(path)!r} is truncated or not a file of units.save: count again, or name another."
             ) from error
 
 
@@ -83,7 +83,9 @@ def _layers(counts: Any) -> dict[str, UnitCounts]:
     if not isinstance(layers, Mapping) or not all(
         isinstance(name, str) and isinstance(layer, UnitCounts) for name, layer in layers.items()
     ):
-        raise TypeError(f"counts is of type {type(counts).__name__}: give UnitCounts, or a dict of them by name.")
+        raise TypeError(
+            f"counts is of type {type(counts).__name__}: give UnitCounts, or a dict of them by name."
+        )
     return dict(layers)
 
 

@@ -20,7 +20,8 @@ class Transitions(NamedTuple):
         died_share: died over all units.
         revived_share: revived over all units; the always-negative share rose by died_share - revived_share.
         overlap: the share of the now always-negative units that were so at step 0; NaN where none is now.
-        jaccard: units always negative both now and at step 0 over those that were at either; NaN where none was.
+        jaccard: units always negative both now and at step 0 over those that were at either; NaN where none
+            was.
     """
 
     died: Array
@@ -70,7 +71,9 @@ def transitions(before: ArrayLike, after: ArrayLike, initial: ArrayLike | None =
     start = jnp.full_like(now, jnp.nan) if initial is None else _mask("initial", initial)
     for name, mask in (("after", now), ("initial", start)):
         if mask.shape != was.shape:
-            raise ValueError(f"{name} has the shape {mask.shape}, but before has {was.shape}: give the same units.")
+            raise ValueError(
+                f"{name} has the shape {mask.shape}, but before has {was.shape}: give the same units."
+            )
     died, revived = jnp.sum(now * (1 - was)), jnp.sum(was * (1 - now))
     both = jnp.sum(now * start)
     # 0 / 0 is NaN, as it should be: no unit, no share.
@@ -87,7 +90,11 @@ def transitions(before: ArrayLike, after: ArrayLike, initial: ArrayLike | None =
 def _mask(name: str, value: ArrayLike) -> Array:
     mask = jnp.asarray(value)
     if mask.dtype != jnp.bool_ and not jnp.issubdtype(mask.dtype, jnp.floating):
-        raise TypeError(f"{name} has the dtype {mask.dtype}: give the bool mask of the always-negative units.")
+        raise TypeError(
+            f"{name} has the dtype {mask.dtype}: give the bool mask of the always-negative units."
+        )
     if mask.ndim != 1 or mask.size == 0:
-        raise ValueError(f"{name} has the shape {mask.shape}: give (units,), and use jax.vmap for more layers.")
+        raise ValueError(
+            f"{name} has the shape {mask.shape}: give (units,), and use jax.vmap for more layers."
+        )
     return mask.astype(jnp.float32)

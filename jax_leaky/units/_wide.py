@@ -1,8 +1,8 @@
 """Unsigned integers up to 2^64 in two uint32 limbs.
 
-JAX without `jax_enable_x64` has no 64-bit integer, and 2^32 samples are little for a convolution: a 56 x 56 map
-gives 3136 samples an image, so int32 overflows after 700,000 images. Two limbs and a carry are exact on every
-backend, whatever the setting.
+JAX without `jax_enable_x64` has no 64-bit integer, and 2^32 samples are little for a convolution: a 56 x 56
+map gives 3136 samples an image, so int32 overflows after 700,000 images. Two limbs and a carry are exact on
+every backend, whatever the setting.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Wide:
 
 
 def wide(value: Wide | Array | int, shape: tuple[int, ...] = ()) -> Wide:
-    """A Wide from a Python int below 2^64 (filling `shape`), or from an integer array that is not negative."""
+    """A Wide from a Python int (filling `shape`) or from an array of integers that are not negative."""
     if isinstance(value, Wide):
         return value
     if isinstance(value, (int, np.integer)):
@@ -99,7 +99,8 @@ def below_share(part: Wide, whole: Wide, numerator: int, denominator: int) -> Ar
     """
     left, right = _times(part, denominator), _times(whole, numerator)
     less = left[0] < right[0]
-    for one, other in zip(left[1:], right[1:], strict=True):  # from the lowest limb up: the highest decides last
+    # From the lowest limb up: the highest decides last.
+    for one, other in zip(left[1:], right[1:], strict=True):
         less = (one < other) | ((one == other) & less)
     return less
 
