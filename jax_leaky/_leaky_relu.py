@@ -65,8 +65,8 @@ def leaky_relu(
         >>> import jax.numpy as jnp
         >>> from jax_leaky import leaky_relu
         >>> x = jnp.array([-2.0, 0.0, 3.0])
-        >>> leaky_relu(x, 0.1).tolist() == [-0.2, 0.0, 3.0]
-        True
+        >>> print(leaky_relu(x, negative_slope=0.5))
+        [-1.  0.  3.]
         >>> print(jax.vmap(jax.grad(leaky_relu))(x))
         [0.01 0.01 1.  ]
     """
@@ -80,7 +80,7 @@ def leaky_relu(
             f"negative_slope of shape {np.shape(slope)} does not broadcast against x of shape {np.shape(x)}; "
             "reshape it so that their last axes match or are 1."
         ) from None
-    number = float(slope) if np.ndim(slope) == 0 and not isinstance(slope, Array) else None
+    number = None if isinstance(slope, Array) or np.ndim(slope) else float(np.asarray(slope, np.float64))
     if residual == "output" and number is not None and number < 0:
         raise ValueError(
             f"residual='output' cannot tell the sign of x under negative_slope={number}, because it is below 0; "
@@ -117,7 +117,9 @@ def _real(name: str, value: ArrayLike) -> ArrayLike:
         )
     dtype = jnp.result_type(value) if isinstance(value, (bool, int, float, complex)) else value.dtype
     if dtype == jnp.float8_e8m0fnu:
-        raise TypeError(f"{name} has dtype {dtype}, which holds neither 0 nor a sign; cast it to float32 first.")
+        raise TypeError(
+            f"{name} has dtype {dtype}, which holds neither 0 nor a sign; cast it to float32 first."
+        )
     if not any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
         raise TypeError(f"{name} must be real and numeric, got dtype {dtype}; {_remedy(dtype)}.")
     return value

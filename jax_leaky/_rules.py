@@ -85,9 +85,7 @@ def _choose_forward(
     return checkpoint_name(lax.select(positive, p, n), OUTPUT_NAME), kept
 
 
-def _choose_backward(
-    residual: Residual, kept: Array, cotangent: Array
-) -> tuple[None, None, Array, Array]:
+def _choose_backward(residual: Residual, kept: Array, cotangent: Array) -> tuple[None, None, Array, Array]:
     positive, zero = was_positive(kept, cotangent.shape, residual), jnp.zeros_like(cotangent)
     return None, None, lax.select(positive, cotangent, zero), lax.select(positive, zero, cotangent)
 
@@ -113,7 +111,8 @@ def _choose_jvp(
 
 def array_slope(x: Array, slope: Array, residual: Residual, forward_mode: bool) -> Array:
     """Leaky ReLU of ``x`` for a ``slope`` that is an array of unknown sign and broadcasts to the shape of x."""
-    residual = "bits" if residual == "output" else residual  # y does not tell the sign of x when a slope is negative
+    if residual == "output":  # where a slope is negative, y does not tell the sign of x
+        residual = "bits"
     choose = partial(_choose_both if forward_mode else _choose_reverse, residual)
     positive = x > 0
     kept = checkpoint_name(keep_sign(x, residual), RESIDUAL_NAME)
