@@ -20,7 +20,7 @@ check: $(VENV)/.dev  ## set up, then lint, types, doctests and README's code blo
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --doctest-modules jax_leaky
-	$(BIN)/python -m pytest --doctest-glob='*.md' README.md
+	$(BIN)/python -m pytest tests/test_readme.py
 
 clean:  ## remove the environment and the caches; the results of runs stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info
