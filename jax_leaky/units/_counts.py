@@ -139,49 +139,13 @@ def update(
         raise ValueError(f"z has the shape {z.shape}, but counts holds {units} units: give (..., {units}).")
     if z.size // units >= 2**32:
         raise ValueError(f"z of shape {z.shape} holds 2**32 samples or more: update in smaller batches.")
-    a = None if a is None else _inputs.like_z("a", a, z).reshape(-1, units)
-    gradient = None if gradient is None else _inputs.like_z("gradient", gradient, z).reshape(-1, units)
-    slope = _inputs.slope_of(negative_slope, units, z.dtype)[None, :]
-    keep = None if where is None else _inputs.kept(where, z).reshape(-1, 1)
-
-    z = z.reshape(-1, units)
-    a = jnp.where(z > 0, z, slope * z) if a is None else a
-    finite = jnp.isfinite(z.astype(jnp.float32)) & jnp.isfinite(a.astype(jnp.float32))
-    if gradient is not None:
-        finite &= jnp.isfinite(gradient.astype(jnp.float32))
-    if keep is None:
-        n = jnp.uint32(z.shape[0])
-        place = jnp.arange(1, z.shape[0] + 1, dtype=jnp.uint32)[:, None]
-        counted, nonfinite = finite, ~finite
-    else:
-        n = jnp.sum(keep, dtype=jnp.uint32)
-        place = jnp.cumsum(keep, axis=0, dtype=jnp.uint32)
-        counted, nonfinite = finite & keep, ~finite & keep
-    fired = counted & (z > 0)
-    last = jnp.max(jnp.where(fired, place, jnp.uint32(0)), axis=0, initial=0)
-    last_fired = jax.tree.map(lambda limb: jnp.where(last > 0, limb, jnp.uint32(0)), counts.end + last)
-    z32 = z.astype(jnp.float32)
-    counts = counts._replace(
-        n=counts.n + n,
-        nonfinite=counts.nonfinite + _count(nonfinite),
-        fired=counts.fired + _count(fired),
-        nonzero=counts.nonzero + _count(counted & (a != 0)),
-        abs_sum=_add_magnitudes(counts.abs_sum, counted, a),
-        positive_sum=_add_magnitudes(counts.positive_sum, fired, z),
-        z_min=jnp.minimum(counts.z_min, jnp.min(z32, axis=0, initial=jnp.inf, where=counted)),
-        z_max=jnp.maximum(counts.z_max, jnp.max(z32, axis=0, initial=-jnp.inf, where=counted)),
-        end=counts.end + n,
-        last_fired=_wide.maximum(counts.last_fired, last_fired),
-    )
-    if gradient is None:
-        return counts
-    return counts._replace(
-        grad_n=counts.grad_n + n,
-        grad_nonzero=counts.grad_nonzero + _count(counted & (gradient != 0)),
-        grad_sum=_add_magnitudes(counts.grad_sum, counted, gradient),
-    )
+    a = None if a is None else _inputs.like_z("a", a, z)
+    gradient = None if gradient is None else _inputs.like_z("gradient", gradient, z)
+    where = None if where is None else _inputs.kept(where, z)
+    return _fold(counts, z, a, _inputs.slope_of(negative_slope, units, z.dtype), gradient, where)
 
 
+@jax.jit
 def merge(first: UnitCounts, second: UnitCounts) -> UnitCounts:
     """The counts of both, as if one had seen all samples.
 
@@ -219,6 +183,52 @@ def merge(first: UnitCounts, second: UnitCounts) -> UnitCounts:
         grad_n=first.grad_n + second.grad_n,
         grad_nonzero=first.grad_nonzero + second.grad_nonzero,
         grad_sum=_pair.add(first.grad_sum, second.grad_sum),
+    )
+
+
+@jax.jit
+def _fold(
+    counts: UnitCounts, z: Array, a: Array | None, slope: Array, gradient: Array | None, keep: Array | None
+) -> UnitCounts:
+    """The counts after the samples of arrays that have been checked."""
+    units = z.shape[-1]
+    z = z.reshape(-1, units)
+    a = jnp.where(z > 0, z, slope[None, :] * z) if a is None else a.reshape(-1, units)
+    finite = jnp.isfinite(z.astype(jnp.float32)) & jnp.isfinite(a.astype(jnp.float32))
+    if gradient is not None:
+        gradient = gradient.reshape(-1, units)
+        finite &= jnp.isfinite(gradient.astype(jnp.float32))
+    if keep is None:
+        n = jnp.uint32(z.shape[0])
+        place = jnp.arange(1, z.shape[0] + 1, dtype=jnp.uint32)[:, None]
+        counted, nonfinite = finite, ~finite
+    else:
+        keep = keep.reshape(-1, 1)
+        n = jnp.sum(keep, dtype=jnp.uint32)
+        place = jnp.cumsum(keep, axis=0, dtype=jnp.uint32)
+        counted, nonfinite = finite & keep, ~finite & keep
+    fired = counted & (z > 0)
+    last = jnp.max(jnp.where(fired, place, jnp.uint32(0)), axis=0, initial=0)
+    last_fired = jax.tree.map(lambda limb: jnp.where(last > 0, limb, jnp.uint32(0)), counts.end + last)
+    z32 = z.astype(jnp.float32)
+    counts = counts._replace(
+        n=counts.n + n,
+        nonfinite=counts.nonfinite + _count(nonfinite),
+        fired=counts.fired + _count(fired),
+        nonzero=counts.nonzero + _count(counted & (a != 0)),
+        abs_sum=_add_magnitudes(counts.abs_sum, counted, a),
+        positive_sum=_add_magnitudes(counts.positive_sum, fired, z),
+        z_min=jnp.minimum(counts.z_min, jnp.min(z32, axis=0, initial=jnp.inf, where=counted)),
+        z_max=jnp.maximum(counts.z_max, jnp.max(z32, axis=0, initial=-jnp.inf, where=counted)),
+        end=counts.end + n,
+        last_fired=_wide.maximum(counts.last_fired, last_fired),
+    )
+    if gradient is None:
+        return counts
+    return counts._replace(
+        grad_n=counts.grad_n + n,
+        grad_nonzero=counts.grad_nonzero + _count(counted & (gradient != 0)),
+        grad_sum=_add_magnitudes(counts.grad_sum, counted, gradient),
     )
 
 

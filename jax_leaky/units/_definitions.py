@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from functools import partial
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
@@ -37,7 +39,7 @@ def summarize(
         counts: of one layer.
         negative_slope: the activation's: a number, a traced scalar (ReLU is 0, so that one compiled program
             serves every slope), or (units,).
-        rare_below: a share in [0, 1], static; taken as the decimal it is written as.
+        rare_below: a share in [0, 1], static; taken as the decimal it is written as, to nine places.
         taus: the thresholds of dormancy, inclusive, static.
 
     Raises:
@@ -68,9 +70,14 @@ def summarize(
         if not 0 <= tau < math.inf:
             raise ValueError(f"taus holds {tau!r}: give finite thresholds of 0 or more.")
     slope = _inputs.slope_of(negative_slope, counts.fired.low.shape[0], jnp.float32)
-    n = counts.n.to_float()
     rare = Fraction(str(float(rare_below))).limit_denominator(2**32 - 1)
+    return _measure(counts, slope, rare, tuple(float(tau) for tau in taus))
 
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _measure(counts: UnitCounts, slope: Array, rare: Fraction, taus: tuple[float, ...]) -> Summary:
+    """Every definition, of counts of one layer."""
+    n = counts.n.to_float()
     p = counts.fired.to_float() / n
     always_negative, always_on = _wide.is_zero(counts.fired), _wide.equal(counts.fired, counts.n)
     since_fired = counts.end - counts.last_fired
@@ -81,17 +88,19 @@ def summarize(
         "grad_score": jnp.where(seen_gradient, _score(counts.grad_sum), jnp.nan),
     }
     properties = {
-        "dead": jnp.where(slope == 0, _wide.is_zero(counts.nonzero), jnp.nan),
+        "dead": jnp.where(slope == 0, _wide.is_zero(counts.nonzero).astype(jnp.float32), jnp.nan),
         "always_negative": always_negative,
         "always_on": always_on,
         "linear": always_negative | always_on,
         "rare": _wide.below_share(counts.fired, counts.n, rare.numerator, rare.denominator),
-        "grad_dead": jnp.where(seen_gradient, _wide.is_zero(counts.grad_nonzero), jnp.nan),
+        "grad_dead": jnp.where(
+            seen_gradient, _wide.is_zero(counts.grad_nonzero).astype(jnp.float32), jnp.nan
+        ),
     }
     for tau in taus:
         for name, score in (("dormant", scores["dormant_score"]), ("dormant_pos", scores["dormant_pos"])):
-            low = jnp.where(jnp.isnan(score), jnp.nan, score <= tau)
-            properties[f"{name}@{repr(float(tau)).removesuffix('.0')}"] = low
+            low = jnp.where(jnp.isnan(score), jnp.nan, (score <= tau).astype(jnp.float32))
+            properties[f"{name}@{repr(tau).removesuffix('.0')}"] = low
     means = {"act_freq": p, "slope": p + slope * (1 - p)}
     others = {"since_fired": since_fired.to_float(), "z_min": counts.z_min, "z_max": counts.z_max}
 
@@ -110,10 +119,10 @@ def summarize(
 
 
 def _score(sums: Pair) -> Array:
-    """Each unit's sum over the mean of the layer's; 0 where that mean is 0."""
-    # Scaled by a power of two, which is exact: the total of huge sums cannot overflow and turn every score
-    # into 0.
+    """Each unit's sum over the mean of the layer's; 0 where that mean is 0, NaN where a sum overflowed."""
+    # Scaled by a power of two, which is exact: the total of huge sums cannot overflow and make every score 0.
     _, exponent = jnp.frexp(jnp.max(sums.high))
     scaled = jnp.ldexp(sums.high, -exponent)
     mean = _pair.sum_rows(scaled).high / scaled.size
-    return jnp.where(mean == 0, 0.0, scaled / jnp.where(mean == 0, 1.0, mean))
+    score = jnp.where(mean == 0, 0.0, scaled / jnp.where(mean == 0, 1.0, mean))
+    return jnp.where(jnp.all(jnp.isfinite(sums.high)), score, jnp.nan)

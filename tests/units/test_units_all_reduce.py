@@ -1,0 +1,135 @@
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+
+from jax_leaky import units
+
+Z = (np.exp(np.random.default_rng(0).normal(scale=4, size=(32, 3))) * [1, -1, 1]).astype(np.float32)
+Z[::3] *= -1
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    assert jax.device_count() >= 4
+    return jax.make_mesh((4,), ("data",), (AxisType.Auto,), devices=jax.devices()[:4])
+
+
+def assert_equal_counts(actual, expected):
+    for name, value in expected._asdict().items():
+        other = getattr(actual, name)
+        if isinstance(value, units.Wide):
+            np.testing.assert_array_equal(other.to_numpy(), value.to_numpy(), err_msg=name)
+        elif isinstance(value, units.Pair):
+            first = np.asarray(other.high, np.float64) + np.asarray(other.low, np.float64)
+            second = np.asarray(value.high, np.float64) + np.asarray(value.low, np.float64)
+            np.testing.assert_allclose(first, second, rtol=1e-12, err_msg=name)
+        else:
+            np.testing.assert_array_equal(other, value, err_msg=name)
+
+
+def test_shards_are_counted_as_one_stream(mesh):
+    @jax.jit
+    @partial(jax.shard_map, mesh=mesh, in_specs=P("data"), out_specs=P())
+    def count(z):
+        start = lax.axis_index("data") * z.shape[0]
+        counts = units.update(units.init(3, start=start), z, gradient=z, negative_slope=0.5)
+        return units.all_reduce(counts, "data")
+
+    whole = units.update(units.init(3), Z, gradient=Z, negative_slope=0.5)
+    assert_equal_counts(count(Z), whole)
+    # What was counted before is merged with what all devices counted since.
+    assert int(units.merge(whole, count(Z)).n) == 64
+
+
+def test_every_device_holds_the_same_bits(mesh):
+    @jax.jit
+    @partial(jax.shard_map, mesh=mesh, in_specs=P("data"), out_specs=P("data"), check_vma=False)
+    def count(z):
+        counts = units.all_reduce(units.update(units.init(3), z), "data")
+        return jax.tree.map(lambda leaf: leaf[None], counts)
+
+    for leaf in jax.tree.leaves(count(Z)):
+        assert leaf.shape[0] == 4
+        assert len({np.asarray(row).tobytes() for row in leaf}) == 1
+
+
+def test_a_summary_inside_shard_map(mesh):
+    @jax.jit
+    @partial(jax.shard_map, mesh=mesh, in_specs=P("data"), out_specs=P())
+    def summarize(z):
+        return units.summarize(units.all_reduce(units.update(units.init(3), z), "data"))
+
+    expected = units.summarize(units.update(units.init(3), Z)).to_row()
+    actual = summarize(Z).to_row()
+    assert {**actual, "since_fired": 0} == {**expected, "since_fired": 0}  # no start was given: no one stream
+
+
+def test_over_two_mesh_axes():
+    mesh = jax.make_mesh((2, 2), ("replica", "data"), (AxisType.Auto,) * 2, devices=jax.devices()[:4])
+
+    @jax.jit
+    @partial(jax.shard_map, mesh=mesh, in_specs=P(("replica", "data")), out_specs=P())
+    def count(z):
+        return units.all_reduce(units.update(units.init(3), z), ("replica", "data"))
+
+    whole = units.update(units.init(3), Z)
+    assert_equal_counts(count(Z)._replace(end=whole.end, last_fired=whole.last_fired), whole)
+
+
+def test_the_sum_of_limbs_carries():
+    def doubled(times):
+        counts = units.update(units.init(1), np.ones((3, 1), np.float32))
+        for _ in range(times):
+            counts = units.merge(counts, counts)
+        return counts
+
+    # Four devices with 3 x 2^31, 3 x 2^31, 3 x 2^30 and 3 x 2^60: the lower limbs alone pass 2^32 three times
+    # over.
+    parts = [doubled(times) for times in (31, 31, 30, 60)]
+    stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)
+    reduced = jax.vmap(lambda counts: units.all_reduce(counts, "d"), axis_name="d", out_axes=None)(stack)
+    expected = 3 * (2 * 2**31 + 2**30 + 2**60)
+    assert int(reduced.n) == expected
+    assert reduced.fired.to_numpy().tolist() == [expected]
+
+
+def test_the_latest_position_wins_in_both_limbs():
+    starts = (5, 2**32 + 1, 2**32 + 7, 2**32 - 1)
+    parts = [units.update(units.init(1, start=start), np.ones((1, 1), np.float32)) for start in starts]
+    stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)
+    reduced = jax.vmap(lambda counts: units.all_reduce(counts, "d"), axis_name="d", out_axes=None)(stack)
+    assert (int(reduced.end), reduced.last_fired.to_numpy().tolist()) == (2**32 + 8, [2**32 + 8])
+
+
+def test_float_sums_keep_what_float32_drops():
+    # 2^24 and three ones: a float32 sum over the devices gives 2^24 or 2^24 + 2 or 4, as the order falls.
+    z = np.float32([[2.0**24], [1.0], [1.0], [1.0]])
+
+    def count(z):
+        return units.all_reduce(units.update(units.init(1), z), "d")
+
+    pair = jax.vmap(count, axis_name="d", out_axes=None)(z).abs_sum
+    assert float(pair.high[0]) + float(pair.low[0]) == 2**24 + 3
+
+
+def test_a_non_finite_value_on_one_device_is_seen_on_all(mesh):
+    z = Z.copy()
+    z[9, 1] = np.nan
+
+    @jax.jit
+    @partial(jax.shard_map, mesh=mesh, in_specs=P("data"), out_specs=P())
+    def count(z):
+        return units.all_reduce(units.update(units.init(3), z), "data")
+
+    assert units.summarize(count(z)).to_row()["notes"] == {"layer": "invalid: 1 non-finite values"}
+
+
+def test_automatic_sharding_needs_no_call(mesh):
+    sharded = jax.device_put(Z, jax.NamedSharding(mesh, P("data")))
+    assert_equal_counts(jax.jit(units.update)(units.init(3), sharded), units.update(units.init(3), Z))
