@@ -1,0 +1,1 @@
+"""One question, one script: `python -m experiments` lists them; lab/ holds what they share."""

@@ -1,0 +1,1 @@
+"""The embedded subset of Fashion-MNIST, its checksums and its licence; build_subset.py makes it."""

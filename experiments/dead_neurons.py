@@ -1,0 +1,270 @@
+"""How many neurons die under ReLU and LeakyReLU?
+
+Trains one multilayer perceptron many times on real images, with every combination of activation, optimiser, learning
+rate and seed, and counts during training how many hidden units are never active on the test images. Networks of one
+seed begin with the same weights and see the same batches whatever their activation, so that they can be compared
+pair by pair. It prints a table, and leaves the rows, the plots and a page that shows them in the folder --out. A run
+that was stopped goes on when the same command is given again.
+
+    python -m experiments.dead_neurons --smoke                        a few seconds, to see that all works
+    python -m experiments.dead_neurons                                the default: under a minute on two cores
+    python -m experiments.dead_neurons --seeds 20 --out runs/mine     more seeds, narrower intervals
+    python -m experiments.dead_neurons --full                         all 70,000 images; half an hour or more
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import math
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array, lax
+
+from experiments.lab import batches, cli, data, devices, interrupt, store
+from experiments.lab.errors import LabError
+from experiments.lab.mlp import MLP, cross_entropy, look
+from experiments.lab.progress import progress
+from experiments.lab.sweep import Group, fingerprint, sweep
+from jax_leaky import units
+
+NAME = "dead_neurons"
+MEASURES = ("always_negative", "dead", "rare", "slope", "grad_dead")  # of definitions, shares of a layer's units
+CHANGES = ("died", "revived", "overlap")  # since the last record, and with step 0
+OPTIMIZERS = {
+    "sgd": functools.partial(optax.sgd, momentum=0.9),
+    "adam": optax.adam,
+}
+# From safe to too high: see the note on the pilot in results/.
+LEARNING_RATES = {"sgd": (0.01, 0.03, 0.1, 0.3), "adam": (0.001, 0.003, 0.01, 0.03)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What is trained, on what, and where it is written."""
+
+    out: Path = Path("runs/dead_neurons")
+    """The folder of the run: rows, plots and page. A folder that holds a run of other settings is refused."""
+
+    seeds: int | None = None
+    """How many networks, 0, 1, 2, ..., per combination. By default 5; 2 with --smoke, 20 with --full."""
+
+    steps: int | None = None
+    """How many training steps. By default 400; 64 with --smoke, 5,000 with --full."""
+
+    data: str = "auto"
+    """Where the images come from: auto (the system's Fashion-MNIST files, else the subset that comes with the
+    project), embedded, system, digits, or a folder of IDX files with MNIST's names. From the full set a run draws
+    the same 5,000 + 1,000 images that are embedded, unless --full is given."""
+
+    negative_slopes: tuple[float, ...] = (0.0, 0.01, 0.2)
+    """The slopes of LeakyReLU to compare; 0 is ReLU."""
+
+    optimizers: tuple[Literal["sgd", "adam"], ...] = ("sgd", "adam")
+    """sgd has momentum 0.9."""
+
+    learning_rates: tuple[float, ...] = ()
+    """The learning rates, for every optimiser. By default each optimiser's own four, from safe to too high:
+    0.01 to 0.3 for sgd and 0.001 to 0.03 for adam."""
+
+    hidden: tuple[int, ...] = (128, 128, 128, 128)
+    """The widths of the hidden layers."""
+
+    batch_size: int = 128
+    """Images per step."""
+
+    smoke: bool = False
+    """A few seconds on scikit-learn's digits, to see that everything works."""
+
+    full: bool = False
+    """All images of the data source, more seeds and more steps."""
+
+    fresh: bool = False
+    """Remove what an earlier run has left in the folder, and start over."""
+
+
+class Row(NamedTuple):
+    """One network of the sweep: what may differ inside one compiled program."""
+
+    negative_slope: np.float32
+    learning_rate: np.float32
+    seed: np.uint32
+
+
+class History(NamedTuple):
+    """What is recorded of one network's life, along the first axis at each recorded step.
+
+    Attributes:
+        loss: the mean cross-entropy on the probe set, the test images.
+        train_loss: the mean over the batches since the last record; NaN at step 0.
+        test_accuracy: on the same images.
+        layers: each measure, per hidden layer: (records, layers); NaN in a layer with a non-finite value.
+    """
+
+    loss: Array
+    train_loss: Array
+    test_accuracy: Array
+    layers: dict[str, Array]
+
+
+def train(row: Row, images: batches.Images, *, config: Config, optimizer: str) -> History:
+    """One network's whole life: a pure function, to be compiled once for all rows."""
+    model = MLP(config.hidden)
+    rule = OPTIMIZERS[optimizer](row.learning_rate)
+    start_key, batch_key = jax.random.split(jax.random.key(row.seed))
+    params = model.start(start_key, images.train_images.shape[1])
+    samples, steps = images.train_images.shape[0], recorded_steps(config.steps or 0)
+    order = batches.shuffled_epochs(batch_key, samples, steps[-1], config.batch_size)
+    probe = images.standardize(images.test_images)
+
+    def step(number: Array, carry: tuple[Any, Any, Array]) -> tuple[Any, Any, Array]:
+        params, state, total = carry
+        chosen = order[number]
+        x, labels = images.standardize(images.train_images[chosen]), images.train_labels[chosen]
+        loss, gradient = jax.value_and_grad(cross_entropy, argnums=1)(model, params, x, labels, row.negative_slope)
+        updates, state = rule.update(gradient, state, params)
+        return optax.apply_updates(params, updates), state, total + loss
+
+    def until_next_record(carry: Any, span: tuple[Array, Array]) -> tuple[Any, History]:
+        params, state, before, initial = carry
+        first, last = span
+        params, state, total = lax.fori_loop(first, last, step, (params, state, jnp.float32(0)))
+        seen = look(model, params, probe, images.test_labels, row.negative_slope)
+        summaries = [
+            units.summarize(
+                units.update(units.init(z.shape[1]), z, negative_slope=row.negative_slope, gradient=gradient),
+                negative_slope=row.negative_slope,
+            )
+            for z, gradient in zip(seen.z, seen.gradients, strict=True)
+        ]
+        now = tuple(summary.per_unit["always_negative"] for summary in summaries)
+        at_start = last == 0
+        before, initial = (
+            jax.tree.map(lambda new, old: jnp.where(at_start, new, old), now, masks) for masks in (before, initial)
+        )
+        changes = [units.transitions(*masks) for masks in zip(before, now, initial, strict=True)]
+        layers = {name: jnp.stack([summary.layer[name] for summary in summaries]) for name in MEASURES}
+        layers |= {name: jnp.stack([getattr(change, name) for change in changes]) for name in CHANGES}
+        record = History(
+            loss=seen.losses.mean(),
+            train_loss=total / (last - first),
+            test_accuracy=(seen.logits.argmax(-1) == images.test_labels).mean(),
+            layers=layers,
+        )
+        return (params, state, now, initial), record
+
+    unknown = tuple(jnp.full(width, jnp.nan) for width in config.hidden)
+    spans = jnp.array([0, *steps[:-1]]), jnp.array(steps)
+    return lax.scan(until_next_record, (params, rule.init(params), unknown, unknown), spans)[1]
+
+
+def recorded_steps(steps: int) -> list[int]:
+    """0, 1, 2, 4, 8, ... and the last."""
+    return [0, *(2**power for power in range(steps.bit_length()) if 2**power < steps), steps]
+
+
+def groups_of(config: Config) -> list[Group]:
+    """The table of the sweep: one compiled program per optimiser, seeds innermost."""
+    groups = []
+    for optimizer in config.optimizers:
+        rates = config.learning_rates or LEARNING_RATES[optimizer]
+        grid = itertools.product(rates, config.negative_slopes, range(config.seeds or 0))
+        rows = [Row(np.float32(slope), np.float32(rate), np.uint32(seed)) for rate, slope, seed in grid]
+        groups.append(Group(optimizer, functools.partial(train, config=config, optimizer=optimizer), rows))
+    return groups
+
+
+def to_records(optimizer: str, config: Config, row: Row, history: History) -> list[store.Record]:
+    """The rows of rows.jsonl for one network: one per recorded step, a list per measure with a value per layer."""
+    head = {
+        "optimizer": optimizer,
+        "learning_rate": store.number(row.learning_rate),
+        "negative_slope": store.number(row.negative_slope),
+        "seed": int(row.seed),
+    }
+    finite = np.isfinite(history.loss) & np.isfinite(history.layers["always_negative"]).all(axis=1)
+    records = []
+    for place, step in enumerate(recorded_steps(config.steps or 0)):
+        layers = {name: store.numbers(values[place]) for name, values in history.layers.items()}
+        layers |= {name: [None if n is None else int(n) for n in layers[name]] for name in ("died", "revived")}
+        figures = {name: store.number(getattr(history, name)[place]) for name in ("loss", "train_loss", "test_accuracy")}
+        records.append({**head, "step": step, "diverged": not finite[: place + 1].all(), **figures, **layers})
+    return records
+
+
+def settle(config: Config) -> Config:
+    """The configuration with its defaults filled in, or a LabError that says what is wrong with it."""
+    if config.smoke and config.full:
+        raise LabError("--smoke and --full ask for opposite things: choose one.")
+    seeds, steps = (2, 64) if config.smoke else (20, 5000) if config.full else (5, 400)
+    config = dataclasses.replace(
+        config,
+        seeds=seeds if config.seeds is None else config.seeds,
+        steps=steps if config.steps is None else config.steps,
+        data="digits" if config.smoke and config.data == "auto" else config.data,
+    )
+    for name in ("seeds", "steps", "batch_size"):
+        if getattr(config, name) < 1:
+            raise LabError(f"--{name.replace('_', '-')} is {getattr(config, name)}: give 1 or more.")
+    for name in ("negative_slopes", "optimizers", "hidden"):
+        if not getattr(config, name):
+            raise LabError(f"--{name.replace('_', '-')} is empty: give one or more values.")
+    for name in ("negative_slopes", "optimizers", "learning_rates"):
+        values = getattr(config, name)
+        if len(set(values)) < len(values):
+            raise LabError(f"--{name.replace('_', '-')} names a value twice ({values}): give each once.")
+    if not all(width >= 1 for width in config.hidden):
+        raise LabError(f"--hidden is {config.hidden}: every layer needs a width of 1 or more.")
+    if not all(0 < rate < math.inf for rate in config.learning_rates):
+        raise LabError(f"--learning-rates is {config.learning_rates}: give positive numbers.")
+    if not all(math.isfinite(slope) for slope in config.negative_slopes):
+        raise LabError(f"--negative-slopes is {config.negative_slopes}: give finite numbers.")
+    return config
+
+
+def identity_of(config: Config, dataset: data.Dataset) -> dict[str, Any]:
+    """The settings that determine the rows, and the data's checksum; where the data lie does not matter."""
+    settings = dataclasses.asdict(config)
+    for name in ("out", "data", "smoke", "full", "fresh"):
+        del settings[name]
+    settings["learning_rates"] = {name: config.learning_rates or LEARNING_RATES[name] for name in config.optimizers}
+    return {"experiment": NAME, **settings, "data_sha256": dataset.sha256}
+
+
+def run(config: Config) -> None:
+    """The experiment from its settings to its report."""
+    from experiments.reports.dead_neurons import report
+
+    config = settle(config)
+    dataset = data.load(config.data, full=config.full)
+    if config.batch_size > len(dataset.train_labels):
+        raise LabError(f"--batch-size is {config.batch_size}, but there are {len(dataset.train_labels)} train images.")
+    print(f"data: {dataset.describe()}")
+    groups, images = groups_of(config), batches.images_of(dataset)
+    identity = identity_of(config, dataset) | fingerprint(groups, images)
+    of_row = {id(row): group.name for group in groups for row in group.rows}
+    with store.open_run(config.out, identity, fresh=config.fresh) as folder:
+        if folder.damaged:
+            print(f"{folder.damaged} damaged file(s) in {config.out / store.CHUNKS}: those networks are trained again.")
+        with progress("networks", sum(len(group.rows) for group in groups), len(folder.finished)) as advance:
+            records = sweep(
+                groups, images, folder, lambda row, history: to_records(of_row[id(row)], config, row, history), advance
+            )
+        report(records, identity, dataset.describe(), folder.path)
+
+
+def main() -> None:
+    """The command line."""
+    config = cli.parse(Config, prog=f"python -m experiments.{NAME}", description=__doc__)
+    devices.use_all_cores()
+    interrupt.enter(lambda: interrupt.interruptible(lambda: run(config)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What the experiments share: data, the network, the sweep, statistics and the report; one idea a file."""

@@ -1,0 +1,46 @@
+"""Means over seeds and how sure they are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import stdtrit
+
+
+class Estimate(NamedTuple):
+    """The mean of some seeds and the half-width of its 95 % interval.
+
+    Attributes:
+        mean: NaN where there is nothing to average.
+        half_width: of Student's t-interval; NaN with fewer than two values.
+        count: how many values there are.
+    """
+
+    mean: float
+    half_width: float
+    count: int
+
+    def format(self, scale: float = 1.0, digits: int = 1) -> str:
+        """`12.3 ± 1.4`; the interval is left out with one value, and no value at all is a dash."""
+        if not self.count:
+            return "–"  # noqa: RUF001 - an en dash is what a table shows for nothing
+        text = f"{self.mean * scale:.{digits}f}"
+        return text if math.isnan(self.half_width) else f"{text} ± {self.half_width * scale:.{digits}f}"
+
+
+def estimate(values: Sequence[float | None]) -> Estimate:
+    """Mean and 95 % interval of the values that are there; None stands for a value that is not.
+
+    The interval is mean ± t(0.975, n - 1) s / sqrt(n): the seeds are taken as independent draws of a normal variable.
+    """
+    present = np.array([value for value in values if value is not None and math.isfinite(value)], np.float64)
+    count = len(present)
+    if not count:
+        return Estimate(math.nan, math.nan, 0)
+    if count == 1:
+        return Estimate(float(present[0]), math.nan, 1)
+    quantile = float(stdtrit(count - 1, 0.975))
+    return Estimate(float(present.mean()), quantile * float(present.std(ddof=1)) / math.sqrt(count), count)

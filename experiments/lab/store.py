@@ -1,0 +1,186 @@
+"""A run folder: one run's rows, safe from kills, other runs and damage.
+
+Every finished chunk of rows is a file of its own that ends in its checksum, and is moved into place when it is on
+the disk: a kill at any moment leaves a chunk whole or absent. A run that is started again reads the chunks that are
+sound, computes what is missing, and writes the same rows.jsonl as a run that nothing disturbed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.lab.errors import LabError
+
+Record = dict[str, Any]
+CONFIG, ROWS, CHUNKS = "config.json", "rows.jsonl", "chunks"
+# What else a run leaves; --fresh removes these and nothing that it does not know.
+_LEFT = ("environment.json", "summary.md", "report.html")
+
+
+class RunFolder:
+    """The folder of one run, held by one process.
+
+    Attributes:
+        path: of the folder.
+        finished: the records of each finished row of the sweep, by the row's index.
+        damaged: how many chunks were found that could not be used.
+    """
+
+    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
+        self.path = path
+        self.finished: dict[int, list[Record]] = {}
+        self.damaged = 0
+        self._seal = hashlib.sha256(dump(identity).encode()).hexdigest()
+
+    def save(self, chunk: Mapping[int, list[Record]]) -> None:
+        """Writes the records of some rows, all of them or none."""
+        lines = "".join(dump({"row": row, "records": records}) + "\n" for row, records in sorted(chunk.items()))
+        write(self.path / CHUNKS / f"{min(chunk):07d}.jsonl", lines + self._checksum(lines))
+        self.finished.update(chunk)
+
+    def assemble(self) -> list[Record]:
+        """Writes rows.jsonl, all records in the order of the sweep, and returns them."""
+        records = [record for row in sorted(self.finished) for record in self.finished[row]]
+        write(self.path / ROWS, "".join(dump(record) + "\n" for record in records))
+        return records
+
+    def _load(self) -> None:
+        for path in sorted((self.path / CHUNKS).glob("*.jsonl")):
+            content = path.read_bytes().decode(errors="replace")
+            lines, _, checksum = content[:-1].rpartition("\n")
+            if f"{checksum}\n" != self._checksum(f"{lines}\n") or not content.endswith("\n"):
+                self.damaged += 1
+                continue
+            for line in lines.splitlines():
+                entry = json.loads(line)
+                self.finished[entry["row"]] = entry["records"]
+
+    def _checksum(self, lines: str) -> str:
+        # Sealed with the run's identity: a sound chunk of another run is not taken for one of this.
+        return dump({"sha256": hashlib.sha256((self._seal + lines).encode()).hexdigest()}) + "\n"
+
+
+@contextlib.contextmanager
+def open_run(path: Path, identity: Mapping[str, Any], *, fresh: bool = False) -> Iterator[RunFolder]:
+    """Opens a run folder for this process alone, with the rows that an earlier run has finished.
+
+    Args:
+        path: of the folder; made if it is not there.
+        identity: everything that determines the rows; a folder of another identity is refused.
+        fresh: remove what an earlier run has left, whatever its identity.
+
+    Raises:
+        LabError: if the folder cannot be written, is in use by another process, belongs to another run, or holds
+            files that are no run's.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = (path / ".lock").open("w")
+    except OSError as error:
+        raise LabError(f"--out {path} cannot be written ({error.strerror}): name another folder.") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise LabError(f"{path} is in use by another run: wait for it, or name another folder with --out.") from None
+        strangers = {entry.name for entry in path.iterdir()} - {".lock"}
+        if strangers and not (path / CONFIG).exists():
+            raise LabError(f"{path} holds files but no run (no {CONFIG}): name an empty or new folder with --out.")
+        if fresh:
+            _clear(path)
+        _claim(path, identity)
+        folder = RunFolder(path, identity)
+        folder._load()
+        yield folder
+
+
+def _claim(path: Path, identity: Mapping[str, Any]) -> None:
+    """Writes the identity into an empty folder, and refuses a folder that has another one."""
+    (path / CHUNKS).mkdir(exist_ok=True)
+    if not (path / CONFIG).exists():
+        write(path / CONFIG, dump(identity, indent=2) + "\n")
+        return
+    try:
+        found = json.loads((path / CONFIG).read_text())
+        assert isinstance(found, dict)
+    except (ValueError, AssertionError):
+        raise LabError(f"{path / CONFIG} is damaged: start over with --fresh, or name another --out.") from None
+    wanted = json.loads(dump(identity))
+    differing = [key for key in (*wanted, *found) if found.get(key) != wanted.get(key)]
+    if differing:
+        key = differing[0]
+        raise LabError(
+            f"{path} holds a run with {key} {_brief(found.get(key))}, and this command has {_brief(wanted.get(key))}: "
+            "name another folder with --out, or start over with --fresh."
+        )
+
+
+def _clear(path: Path) -> None:
+    """Removes what a run leaves; the configuration last, so that a kill in between leaves a folder to clear again."""
+    chunks = [*(path / CHUNKS).glob("*.jsonl"), *(path / CHUNKS).glob("*.tmp")]
+    for file in [*chunks, *path.glob("*.png"), *(path / name for name in (*_LEFT, ROWS, CONFIG))]:
+        file.unlink(missing_ok=True)
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Puts a file in place whole: written beside it, forced to the disk, then moved over.
+
+    Raises:
+        LabError: if the disk is full or the folder is not to be written.
+    """
+    beside = path.with_name(f"{path.name}.tmp")
+    try:
+        with beside.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise LabError(
+            f"{path} cannot be written ({error.strerror}): free some space or name another --out; what is finished is "
+            "kept, and the same command goes on from there."
+        ) from None
+
+
+def dump(value: Any, indent: int | None = None) -> str:
+    """Strict JSON: no NaN, no infinity; NumPy scalars and tuples as numbers and lists."""
+    return json.dumps(value, indent=indent, allow_nan=False, default=_plain, ensure_ascii=False)
+
+
+def number(value: Any, digits: int = 9) -> float | None:
+    """A float32 as the shortest decimal that stands for it; None where it is not finite."""
+    single = np.float32(value)
+    return float(f"{float(str(single)):.{digits}g}") if math.isfinite(single) else None
+
+
+def numbers(values: Sequence[Any] | np.ndarray) -> list[float | None]:
+    """Each value as `number` gives it."""
+    return [number(value) for value in values]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} is not written to JSON")
+
+
+def _brief(value: Any) -> str:
+    text = "not set" if value is None else dump(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,167 @@
+"""A sweep: the same pure function over a table of rows, on every device there is.
+
+The rows of a group differ in numbers alone, so one compiled program serves them all. On CPUs each device, one a
+core, takes one row at a time: `lax.map` inside `shard_map`. On accelerators a device takes many rows at once by
+`vmap`. A row's result depends on nothing but the row: not on the rows beside it, the number of devices, or which rows
+an earlier run has finished. That rests on two choices, both tested:
+- a device always gets the same number of rows, the last chunk being filled up by repetition, so that there is one
+  program per group and XLA never specialises it to a length;
+- XLA's CPU threads do not share a matrix product (`xla_cpu_multi_thread_eigen`), so no sum is split by their number.
+
+Nothing crosses devices. For several hosts, `jax.devices()` in the mesh is already global; what remains is that each
+process saves the rows it can address.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import jax
+import jaxlib
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from experiments.lab.store import Record, RunFolder
+
+_ROWS_AT_ONCE = 64  # of one accelerator
+_AXIS = "rows"
+# Level 1 compiles such a program in 60 % of the time of level 2 and runs as fast: its time goes to matrix products.
+_CPU_OPTIONS: dict[str, str | bool] = {"xla_cpu_multi_thread_eigen": False, "xla_backend_optimization_level": "1"}
+
+
+class Group(NamedTuple):
+    """Rows that one compiled program computes.
+
+    Attributes:
+        name: for people.
+        train: (row, data) -> result; pure, the whole life of one row.
+        rows: pytrees of scalars, one structure and one set of dtypes.
+    """
+
+    name: str
+    train: Callable[[Any, Any], Any]
+    rows: Sequence[Any]
+
+
+class Program:
+    """The compiled program of one group: rows in, results out, on all devices of the mesh."""
+
+    def __init__(self, group: Group, data: Any, mesh: Mesh, per_device: int) -> None:
+        self.group, self.mesh = group, mesh
+        self.width = per_device * mesh.size
+        spread, whole = PartitionSpec(_AXIS), PartitionSpec()
+        on_cpu = mesh.devices.flat[0].platform == "cpu"
+
+        def compute(rows: Any, data: Any) -> Any:
+            if on_cpu:
+                return lax.map(lambda row: group.train(row, data), rows)
+            return jax.vmap(group.train, in_axes=(0, None))(rows, data)
+
+        # Without check_vma, because `train` knows nothing of the mesh: its loops would otherwise need their carries
+        # to be marked as varying over it.
+        sharded = jax.shard_map(
+            compute, mesh=mesh, in_specs=(spread, whole), out_specs=spread, check_vma=False
+        )
+        options = _CPU_OPTIONS if on_cpu else {}
+        self._rows_sharding = NamedSharding(mesh, spread)
+        rows = self._place(group.rows[:1])
+        self._compiled = jax.jit(sharded).lower(rows, data).compile(compiler_options=options)
+
+    def __call__(self, rows: Sequence[Any], data: Any) -> Any:
+        """The results of up to `width` rows, along the first axis; dispatched, not waited for."""
+        return self._compiled(self._place(rows), data)
+
+    def _place(self, rows: Sequence[Any]) -> Any:
+        filled = [*rows, *itertools.repeat(rows[-1], self.width - len(rows))]
+        return jax.device_put(jax.tree.map(lambda *scalars: np.stack(scalars), *filled), self._rows_sharding)
+
+
+def compile_groups(
+    groups: Sequence[Group], data: Any, *, devices: Sequence[Any] | None = None, per_device: int | None = None
+) -> tuple[list[Program], Any]:
+    """The groups' programs, compiled side by side, and the data placed on every device.
+
+    Args:
+        groups: to compile.
+        data: passed to every `train` as an argument: closed over, it would be folded into the program as a constant.
+        devices: of the mesh; all by default.
+        per_device: how many rows a device is given at a time: 1 on CPUs and 64 on accelerators by default.
+    """
+    mesh = Mesh(np.array(devices if devices is not None else jax.devices()), (_AXIS,))
+    if per_device is None:
+        per_device = 1 if mesh.devices.flat[0].platform == "cpu" else _ROWS_AT_ONCE
+    data = jax.device_put(data, NamedSharding(mesh, PartitionSpec()))
+    with ThreadPoolExecutor(max(len(groups), 1)) as pool:
+        return list(pool.map(lambda group: Program(group, data, mesh, per_device), groups)), data
+
+
+def fingerprint(groups: Sequence[Group], data: Any) -> dict[str, str]:
+    """What determines the rows beside the configuration: the programs themselves, and what compiles them.
+
+    A change of the model, the optimiser's package or the measures changes the program and thus this; a change of a
+    plot does not.
+    """
+    digest = hashlib.sha256()
+    for group in groups:
+        digest.update(jax.jit(group.train).lower(group.rows[0], data).as_text().encode())
+    return {"program_sha256": digest.hexdigest(), "jaxlib": jaxlib.__version__, "platform": jax.default_backend()}
+
+
+def sweep(
+    groups: Sequence[Group],
+    data: Any,
+    folder: RunFolder,
+    to_records: Callable[[Any, Any], list[Record]],
+    advance: Callable[[int], None] = lambda count: None,
+    *,
+    devices: Sequence[Any] | None = None,
+    per_device: int | None = None,
+) -> list[Record]:
+    """Computes the rows that the folder lacks and returns the records of all, in the order of the groups' rows.
+
+    Args:
+        groups: whose rows, one after the other, are the sweep's.
+        data: given to every `train`.
+        folder: where finished rows are kept.
+        to_records: (row, result) -> the records that are kept of it.
+        advance: told how many more rows are finished.
+        devices: of the mesh; all by default.
+        per_device: see `compile_groups`.
+    """
+    first = list(itertools.accumulate((len(group.rows) for group in groups), initial=0))
+    missing = [
+        (group, [row for row in range(len(group.rows)) if start + row not in folder.finished], start)
+        for group, start in zip(groups, first, strict=False)
+    ]
+    missing = [entry for entry in missing if entry[1]]
+    programs, data = compile_groups([entry[0] for entry in missing], data, devices=devices, per_device=per_device)
+
+    def keep(chunk: list[int], start: int, group: Group, result: Any) -> None:
+        host = jax.device_get(result)
+        folder.save({
+            start + row: to_records(group.rows[row], jax.tree.map(lambda leaf: leaf[place], host))
+            for place, row in enumerate(chunk)
+        })
+        advance(len(chunk))
+
+    # One chunk ahead: the devices compute the next while the host writes the last.
+    waiting: tuple[list[int], int, Group, Any] | None = None
+    for program, (group, lacking, start) in zip(programs, missing, strict=True):
+        for chunk in _chunks(lacking, program.width):
+            result = program([group.rows[row] for row in chunk], data)
+            if waiting is not None:
+                keep(*waiting)
+            waiting = (chunk, start, group, result)
+    if waiting is not None:
+        keep(*waiting)
+    return folder.assemble()
+
+
+def _chunks(rows: list[int], width: int) -> Iterator[list[int]]:
+    for begin in range(0, len(rows), width):
+        yield rows[begin : begin + width]

@@ -1,0 +1,80 @@
+"""One table, shown in a terminal, in Markdown and in HTML."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Sequence
+from html import escape
+from typing import NamedTuple
+
+_WIDTH = 100  # columns, where there is no terminal to ask
+
+
+class Table(NamedTuple):
+    """Cells of text under a header.
+
+    Attributes:
+        title: one line.
+        header: the columns' names; a line break splits one in the terminal.
+        rows: the cells, of the header's length.
+        text_columns: how many columns from the left hold text; the others hold figures and are set to the right.
+        sections: how many rows stand together; a line or a gap divides them from the next. 0 for none.
+        notes: sentences under the table.
+    """
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    text_columns: int = 1
+    sections: int = 0
+    notes: Sequence[str] = ()
+
+    def to_markdown(self) -> str:
+        """A GitHub table under a bold title."""
+        align = [":--" if column < self.text_columns else "--:" for column in range(len(self.header))]
+        lines = [[name.replace("\n", " ") for name in self.header], align, *self.rows]
+        table = "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
+        return "\n\n".join([f"**{self.title}**", table, *self.notes]) + "\n"
+
+    def to_html(self) -> str:
+        """A table element with its caption; every text escaped."""
+
+        def cells(tag: str, line: Sequence[str]) -> str:
+            return "".join(
+                f"<{tag}{' class=text' if column < self.text_columns else ''}>{escape(cell)}</{tag}>"
+                for column, cell in enumerate(line)
+            )
+
+        body = "".join(
+            f"<tr{' class=section' if self._begins_section(row) else ''}>{cells('td', line)}</tr>"
+            for row, line in enumerate(self.rows)
+        )
+        head = f"<thead><tr>{cells('th', self.header)}</tr></thead>"
+        notes = "".join(f"<p class=note>{escape(note)}</p>" for note in self.notes)
+        return f"<table><caption>{escape(self.title)}</caption>{head}<tbody>{body}</tbody></table>{notes}"
+
+    def show(self) -> None:
+        """Prints it: with rich where it is installed, and as Markdown otherwise."""
+        if importlib.util.find_spec("rich") is None:
+            print(self.to_markdown())
+            return
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table as RichTable
+
+        table = RichTable(title=self.title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+        for column, name in enumerate(self.header):
+            table.add_column(name, justify="left" if column < self.text_columns else "right", overflow="fold")
+        for row, line in enumerate(self.rows):
+            if row and self._begins_section(row):
+                table.add_section()
+            table.add_row(*line)
+        # A pipe has no width; rich would take 80 columns and break the lines.
+        console = Console(width=None if sys.stdout.isatty() else _WIDTH, markup=False, highlight=False)
+        console.print(table)
+        for note in self.notes:
+            console.print(note)
+
+    def _begins_section(self, row: int) -> bool:
+        return bool(self.sections) and row % self.sections == 0

@@ -1,0 +1,1 @@
+"""What each experiment shows of its rows: tables, plots and the page."""
