@@ -1,0 +1,232 @@
+"""Every contact with semi-internal JAX, in one place.
+
+A jaxpr's equations, their parameters and their source are not a stable interface: between jax 0.10
+and 0.12 `ClosedJaxpr` merged into `Jaxpr` and scan's `num_consts`, `num_carry` became `ft_in`. The rest of this
+package reads jaxprs through the functions below alone, and `tests/tracing/test_drift.py` holds one test per
+function, so that a move in JAX shows as one red test that names its place.
+
+Nothing here guesses. Each construct that replay rebuilds states all the equation parameters it understands
+(`understood`); an equation that carries any other parameter is run as it is and listed as opaque.
+"""
+
+import contextlib
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax import lax
+from jax.extend import core as jex
+from jax.extend import source_info_util
+
+TESTED = ((0, 10), (0, 13))
+"""Half-open interval of the JAX versions on which the tests of this module have run."""
+
+PARAMETERS: dict[str, frozenset[str]] = {
+    "jit": frozenset(
+        "jaxpr in_shardings out_shardings in_layouts out_layouts donated_invars ctx_mesh name keep_unused inline"
+        " compiler_options_kvs".split()
+    ),
+    "closed_call": frozenset({"call_jaxpr"}),
+    "remat2": frozenset("jaxpr prevent_cse differentiated policy".split()),
+    "scan": frozenset("jaxpr reverse length unroll num_consts num_carry ft_in ft_out".split()),
+    "while": frozenset("cond_nconsts cond_jaxpr body_nconsts body_jaxpr".split()),
+    "cond": frozenset({"branches"}),
+    "custom_jvp_call": frozenset("call_jaxpr jvp_jaxpr_fun num_consts symbolic_zeros name".split()),
+    "custom_vjp_call": frozenset(
+        "call_jaxpr fwd_jaxpr_thunk bwd num_consts out_trees symbolic_zeros name".split()
+    ),
+    "shard_map": frozenset("mesh in_specs out_specs jaxpr check_vma newly_manual_axes".split()),
+}
+"""The equation parameters that replay understands, for each construct that it rebuilds."""
+
+_JAX_HOME = os.path.dirname(jax.__file__) + os.sep
+_LIBRARY_HOMES = re.compile(r"[/\\](flax|equinox|haiku|keras|jax_leaky)[/\\]")
+_WRAPPER = re.compile(r"\w+\(|\)")
+_FRAME = re.compile(r"(?P<file>.*?):(?P<line>\d+)(:\d+)? \((?P<function>.*)\)$")
+
+
+def is_tested_version() -> bool:
+    """Whether this JAX lies within `TESTED`."""
+    version = tuple(int(part) for part in jax.__version__.split(".")[:2])
+    return TESTED[0] <= version < TESTED[1]
+
+
+# Jaxprs
+
+
+class Body(NamedTuple):
+    """A jaxpr apart from its constants: the inputs are those of the constants, then the arguments."""
+
+    jaxpr: Any
+    consts: tuple[Any, ...]
+    invars: tuple[Any, ...]
+
+
+def body(jaxpr: Any) -> Body:
+    """The body of an open or closed jaxpr of either generation."""
+    consts = tuple(getattr(jaxpr, "consts", ()))
+    inner = getattr(jaxpr, "jaxpr", jaxpr)
+    if len(consts) != len(inner.constvars):
+        consts = ()  # an open jaxpr of jax < 0.12, whose constants come as arguments
+    return Body(inner, consts, (*inner.constvars, *inner.invars))
+
+
+def as_function(jaxpr: Any) -> Callable[..., list[Any]]:
+    """The function that a closed jaxpr computes."""
+    return jex.jaxpr_as_fun(jaxpr)
+
+
+def is_literal(atom: Any) -> bool:
+    """Whether an equation's input is a number written into the jaxpr."""
+    return isinstance(atom, jex.Literal)
+
+
+def is_dropped(variable: Any) -> bool:
+    """Whether an equation's output is thrown away."""
+    return isinstance(variable, jex.DropVar)
+
+
+def inner_jaxprs(eqn: Any) -> list[Any]:
+    """The jaxprs among an equation's parameters."""
+    found = []
+    for value in eqn.params.values():
+        for item in value if isinstance(value, tuple | list) else (value,):
+            if hasattr(item, "eqns") or hasattr(getattr(item, "jaxpr", None), "eqns"):
+                found.append(item)
+    return found
+
+
+def call_name(eqn: Any) -> str:
+    """The name of the function that a call equation calls, "" where there is none."""
+    name = eqn.params.get("name")
+    if isinstance(name, str):
+        return name
+    jaxprs = inner_jaxprs(eqn)
+    return getattr(body(jaxprs[0]).jaxpr.debug_info, "func_name", "") or "" if jaxprs else ""
+
+
+def is_plumbing(jaxpr: Any) -> bool:
+    """Whether a function belongs to JAX itself, `jax.nn` apart.
+
+    `jax.random.uniform` holds a `maximum(minval, ...)`, which at minval 0 reads like a ReLU.
+    """
+    home = getattr(body(jaxpr).jaxpr.debug_info, "func_filename", None) or ""
+    return home.startswith(_JAX_HOME) and f"{os.sep}nn{os.sep}" not in home[len(_JAX_HOME) - 1 :]
+
+
+# Running an equation
+
+
+@contextlib.contextmanager
+def equation_context(eqn: Any) -> Iterator[None]:
+    """The mesh, the configuration, the name stack and the source line under which an equation was traced."""
+    stack = source_info_util.current_name_stack() + eqn.source_info.name_stack
+    with source_info_util.user_context(eqn.source_info.traceback, name_stack=stack), eqn.ctx.manager:
+        yield
+
+
+def bind(eqn: Any, values: Sequence[Any]) -> list[Any]:
+    """Runs one equation as it is."""
+    parameters = eqn.primitive.get_bind_params(eqn.params)
+    with equation_context(eqn):
+        out = eqn.primitive.bind(*values, **parameters)
+    return list(out) if eqn.primitive.multiple_results else [out]
+
+
+def as_type_of(value: Any, aval: Any) -> Any:
+    """`value` with the dtype and the weak type of `aval`; the shape is the caller's."""
+    if not hasattr(aval, "dtype") or np.dtype(jax.dtypes.float0) == aval.dtype:
+        return value  # a token, or the tangent of an integer
+    weak = bool(getattr(aval, "weak_type", False))
+    if isinstance(value, jax.Array):
+        own = jax.typeof(value)
+        if own.dtype == aval.dtype and bool(getattr(own, "weak_type", False)) == weak:
+            return value
+    if jax.dtypes.issubdtype(aval.dtype, jax.dtypes.extended):
+        return value
+    convert = jex.primitives.convert_element_type_p
+    return convert.bind(value, new_dtype=np.dtype(aval.dtype), weak_type=weak, sharding=None)
+
+
+# Where an equation comes from
+
+
+def module_path(eqn: Any) -> tuple[str, ...]:
+    """The named scopes around an equation, without the marks that transforms leave (`jvp(...)`, `vmap(...)`)."""
+    parts = _WRAPPER.sub("/", str(eqn.source_info.name_stack)).split("/")
+    return tuple(part for part in parts if part and part not in {"checkpoint", "rematted_computation"})
+
+
+class Source(NamedTuple):
+    """A line of the user's."""
+
+    file: str
+    line: int
+    function: str
+
+
+def source(eqn: Any) -> Source | None:
+    """The innermost line outside JAX and the neural network libraries; any innermost line where there is none."""
+    frames = source_info_util.summarize(eqn.source_info, num_frames=64).splitlines()[::-1]
+    parsed = [Source(m["file"], int(m["line"]), m["function"]) for m in map(_FRAME.match, frames) if m]
+    own = (frame for frame in parsed if not _LIBRARY_HOMES.search(frame.file))
+    return next(own, parsed[0] if parsed else None)
+
+
+# Parameters of the constructs that replay rebuilds
+
+
+def unknown_parameters(eqn: Any) -> list[str]:
+    """Parameters of a rebuildable equation that this module does not understand."""
+    return sorted(set(eqn.params) - PARAMETERS[eqn.primitive.name])
+
+
+def scan_split(eqn: Any) -> tuple[int, int]:
+    """How many inputs of a scan are constants, and how many are carried."""
+    if "num_consts" in eqn.params:  # jax < 0.12
+        return eqn.params["num_consts"], eqn.params["num_carry"]
+    consts, carry, _ = eqn.params["ft_in"].unpack()
+    return len(consts), len(carry)
+
+
+def jit_options(eqn: Any) -> dict[str, Any]:
+    """The keywords of `jax.jit` that rebuild a jit equation, its outputs in a list that a pytree follows.
+
+    Donation is left out: inside a traced function XLA ignores it, and an observed function that runs
+    eagerly must not delete an argument that a record may still be read from.
+    """
+
+    def given(shardings: Sequence[Any]) -> tuple[Any, ...] | None:
+        known = tuple(None if type(s).__name__ == "UnspecifiedValue" else s for s in shardings)
+        return known if any(s is not None for s in known) else None
+
+    options: dict[str, Any] = {"keep_unused": eqn.params["keep_unused"]}
+    if eqn.params["compiler_options_kvs"]:
+        options["compiler_options"] = dict(eqn.params["compiler_options_kvs"])
+    if inputs := given(eqn.params["in_shardings"]):
+        options["in_shardings"] = inputs
+    if outputs := given(eqn.params["out_shardings"]):
+        options["out_shardings"] = (list(outputs), None)
+    return options
+
+
+def has_layouts(eqn: Any) -> bool:
+    """Whether a jit equation fixes the memory layout of an input or output."""
+    return any(layout is not None for layout in (*eqn.params["in_layouts"], *eqn.params["out_layouts"]))
+
+
+# Types inside shard_map
+
+
+def varying_axes(aval: Any) -> frozenset[str]:
+    """The mesh axes over whose shards a value inside shard_map differs."""
+    return frozenset(getattr(getattr(aval, "manual_axis_type", None), "varying", ()))
+
+
+def as_varying(value: Any, axes: frozenset[str]) -> Any:
+    """`value`, typed as differing over at least `axes`."""
+    missing = axes - varying_axes(jax.typeof(value))
+    return lax.pcast(value, tuple(sorted(missing)), to="varying") if missing else value

@@ -1,0 +1,117 @@
+"""`list_sites` and `observe`: what activations a function has, and what they see."""
+
+import functools
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jax import Array
+
+from jax_leaky.tracing._site import Site, SiteList
+from jax_leaky.tracing._trace import Traced
+from jax_leaky.tracing._visitor import Visitor
+
+
+def list_sites(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> SiteList:
+    """The activations of a function that nobody edited.
+
+    The function is traced, not run. An activation is recognised by what it computes: `jax.nn.relu(x)`,
+    `jnp.maximum(x, 0)`, `jnp.where(x > 0, x, 0)` and a `jax.jit` of any of them are all "relu", and a function
+    called relu that computes something else is none. Loops, branches, jit, remat, shard_map and functions with a
+    custom rule are entered; what is not is listed as opaque.
+
+    Args:
+        fn: any function that JAX can trace: `functools.partial(model.apply, variables)` of Flax Linen or Haiku, an
+            NNX or Equinox module, a loss.
+        *args: its arguments; `jax.ShapeDtypeStruct` will do for an array.
+        **kwargs: its keyword arguments.
+
+    Returns:
+        The sites in the order of the program. Printed, it is a table.
+
+    Raises:
+        TypeError: `fn` is not callable or does not trace.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jax_leaky.tracing import list_sites
+        >>> def mlp(params, x):
+        ...     with jax.named_scope("hidden"):
+        ...         h = jax.nn.leaky_relu(x @ params[0], 0.2)
+        ...     return jnp.maximum(h, 0) @ params[1]
+        >>> params = [jnp.ones((3, 4)), jnp.ones((4, 1))]
+        >>> sites = list_sites(mlp, params, jax.ShapeDtypeStruct((8, 3), "float32"))
+        >>> len(sites), sites[0].name, sites[0].negative_slope, sites[1].kind
+        (2, 'hidden/leaky_relu', 0.2, 'relu')
+    """
+    return Traced("list_sites", fn, args, kwargs).sites
+
+
+def observe(
+    fn: Callable[..., Any],
+    record: Callable[[Site, Array], Any],
+    *,
+    sites: str | Sequence[str] | None = None,
+    merge: Callable[[Any, Any], Any] | None = None,
+) -> Callable[..., tuple[Any, dict[str, Any]]]:
+    """The same function, which also returns what its activations see.
+
+    Values and gradients are those of `fn`: every equation runs as before. The result composes with jit, grad,
+    vmap and scan like `fn` itself; put it in a `jax.jit` if it is called more than once, since each call traces
+    `fn` anew. No gradient flows through the records.
+
+    Args:
+        fn: as for `list_sites`.
+        record: `record(site, z)` gives a pytree of arrays for the input z of an activation. It is traced, and
+            called once per site.
+        sites: names of sites, or patterns with `*`; all sites if None.
+        merge: `merge(older, newer)` makes one record out of two. With it the records of loops and shards are
+            folded into one; without it they are stacked (`Site.stacked`), and sites in a while loop are left out
+            with a warning.
+
+    Returns:
+        A function of the arguments of `fn` that returns `(fn(*args), {site name: record})`. A site that is only
+        reached at times (`Site.conditional`) has a `Reached(times, record)`.
+
+    Raises:
+        TypeError: from the returned function: `fn` is not callable or does not trace.
+        ValueError: from the returned function: a pattern in `sites` matches no site, or a merged record has
+            another type than a record.
+
+    NNX modules may be `fn` itself, the owner of the method `fn`, or arguments: what their call changes (batch
+    statistics, random counters) is written back. A module that `fn` closes over cannot change: pass it as an
+    argument, or use `nnx.split` and `nnx.merge`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jax_leaky.tracing import observe
+        >>> def net(w, x):
+        ...     with jax.named_scope("net"):
+        ...         return jax.nn.relu(x @ w).sum()
+        >>> x = jnp.array([[1.0, -1.0], [2.0, 0.5]])
+        >>> out, seen = jax.jit(observe(net, lambda site, z: (z > 0).mean(axis=0)))(jnp.eye(2), x)
+        >>> float(out), seen["net/relu"].tolist()
+        (3.5, [1.0, 0.5])
+    """
+
+    @functools.wraps(fn, assigned=("__module__", "__name__", "__qualname__"), updated=())
+    def observed(*args: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        traced = Traced("observe", fn, args, kwargs)
+        chosen = traced.sites if sites is None else traced.sites.select(sites)
+        if merge is None:
+            left_out = [site.name for site in chosen if site.needs_merge]
+            if left_out:
+                warnings.warn(
+                    f"observe does not record {', '.join(left_out)}: the number of steps of a while loop is not "
+                    "known, so give merge=, which makes one record out of two.",
+                    stacklevel=2,
+                )
+        names = {site.name for site in chosen if merge is not None or not site.needs_merge}
+        visitor = Visitor(
+            wants=lambda site: site.name in names,
+            record=lambda site, visit: record(site, visit.z),
+            merge=merge,
+        )
+        return traced.run(visitor)
+
+    return observed

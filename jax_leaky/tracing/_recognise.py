@@ -1,0 +1,239 @@
+"""Which values of a jaxpr are activations of which others.
+
+One walk forward: for every value that elementwise equations make, the function it is of each of its nearest
+ancestors is kept as numbers at the probe points (`_elementwise`), and compared with the known formulas
+(`_kinds`). Where a value is an activation of several ancestors the nearest counts: `relu(relu(x))` is two.
+An activation that only serves inside a larger one (the tanh of a gelu, the relu6 of a hard_silu) is part of it.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jax_leaky.tracing import _jax_internals as internals
+from jax_leaky.tracing._elementwise import (
+    CALLS,
+    Value,
+    Z,
+    constant,
+    evaluate,
+    is_elementwise,
+    parameter,
+)
+from jax_leaky.tracing._kinds import Kind, classify, hinted
+
+MOST_ANCESTORS = 12
+"""How many ancestors of a value are kept. Between the z and the result of a gelu lie eight equations."""
+
+
+class Match(NamedTuple):
+    """An activation found: equation `index` computes a `kind` of the variable `z`.
+
+    Attributes:
+        index: of the equation whose output is the activation's.
+        z: the variable that holds its input.
+        kind: what it computes.
+        interior: indices of the equations between z and the output, the last included.
+    """
+
+    index: int
+    z: Any
+    kind: Kind
+    interior: frozenset[int]
+
+
+class Recognition(NamedTuple):
+    """What one jaxpr holds, its inner jaxprs apart.
+
+    Attributes:
+        matches: by index of their last equation.
+        absorbed: indices of the equations that are part of a match, and so hold no site of their own.
+        constants: the numbers that some variables are known to hold.
+    """
+
+    matches: dict[int, Match]
+    absorbed: frozenset[int]
+    constants: Mapping[Any, Value]
+
+
+def recognise(jaxpr: Any, constants: Mapping[Any, Value], sizes: dict[int, int]) -> Recognition:
+    """Finds the activations among a jaxpr's own equations.
+
+    Args:
+        jaxpr: an open jaxpr.
+        constants: those of its inputs that are known numbers.
+        sizes: a cache that calls on one program share.
+    """
+    with np.errstate(all="ignore"):
+        walk = _Walk(jaxpr, dict(constants), sizes)
+        for index in range(len(jaxpr.eqns)):
+            walk.step(index)
+    return walk.result()
+
+
+class _Walk:
+    def __init__(self, jaxpr: Any, constants: dict[Any, Value], sizes: dict[int, int]) -> None:
+        self.eqns = jaxpr.eqns
+        self.outvars = jaxpr.outvars
+        self.constants = constants
+        self.sizes = sizes
+        self.functions: dict[Any, dict[Any, Value]] = {}  # variable -> ancestor -> the function between them
+        self.made_by: dict[Any, int] = {}
+        self.found: dict[int, Match] = {}
+
+    def step(self, index: int) -> None:
+        eqn = self.eqns[index]
+        for variable in eqn.outvars:
+            self.made_by[variable] = index
+        if len(eqn.outvars) != 1 or not is_elementwise(eqn, self.sizes):
+            return
+        known = [self._known(atom) for atom in eqn.invars]
+        numbers = [value for value in known if value is not None]
+        out = eqn.outvars[0]
+        if len(numbers) == len(known):
+            value = evaluate(eqn, numbers, ())
+            if value is not None:
+                self.constants[out] = value
+            return
+        shape = tuple(out.aval.shape)
+        functions: dict[Any, Value] = {}
+        for z in self._ancestors(eqn, known, shape):
+            inputs = self._inputs(eqn, known, z)
+            value = evaluate(eqn, inputs, shape) if inputs is not None else None
+            if value is None or not value.depends_on_z:
+                continue
+            functions[z] = value
+            if index in self.found or any(_equal(value, old) for old in inputs or ()):
+                continue  # a cast or a copy of an activation is not another one
+            self._match(index, z, value)
+        if functions:
+            self.functions[out] = functions
+
+    def _known(self, atom: Any) -> Value | None:
+        return constant(atom.val) if internals.is_literal(atom) else self.constants.get(atom)
+
+    def _ancestors(self, eqn: Any, known: list[Value | None], shape: tuple[int, ...]) -> list[Any]:
+        """The variables of which the output may be a function, the nearest first."""
+        candidates: dict[Any, None] = {}
+        for atom, number in zip(eqn.invars, known, strict=True):
+            if number is None and not internals.is_literal(atom):
+                candidates |= dict.fromkeys((atom, *self.functions.get(atom, ())))
+        floats = [z for z in candidates if tuple(z.aval.shape) == shape and _is_float(z)]
+        return sorted(floats, key=lambda z: self.made_by.get(z, -1), reverse=True)[:MOST_ANCESTORS]
+
+    def _inputs(self, eqn: Any, known: list[Value | None], z: Any) -> list[Value] | None:
+        """The inputs of an equation as functions of z; None if one is neither that, a number nor a parameter."""
+        may_scale = eqn.primitive.name == "mul" or (
+            eqn.primitive.name in CALLS and hinted(internals.call_name(eqn)) != ""
+        )
+        inputs = []
+        for atom, number in zip(eqn.invars, known, strict=True):
+            if number is not None:
+                inputs.append(number)
+            elif atom is z:
+                inputs.append(Z)
+            elif z in self.functions.get(atom, ()):
+                inputs.append(self.functions[atom][z])
+            elif may_scale and not internals.is_literal(atom) and _is_float(atom):
+                inputs.append(parameter(atom))
+            else:
+                return None
+        return inputs
+
+    def _match(self, index: int, z: Any, value: Value) -> None:
+        eqn = self.eqns[index]
+        out = eqn.outvars[0]
+        if not _is_float(out):
+            return
+        is_call = eqn.primitive.name in CALLS
+        hint = internals.call_name(eqn) if is_call else ""
+        eps = max(float(jax.numpy.finfo(v.aval.dtype).eps) for v in (z, out))
+        kind = classify(value, hint, eps)
+        if kind is None:
+            return
+        jaxprs = internals.inner_jaxprs(eqn)
+        if eqn.primitive.name in {"jit", "pjit", "closed_call"} and hinted(hint) != kind.name:
+            if not internals.is_plumbing(jaxprs[0]):
+                return  # a function of the user's: its activations are found inside it, by their own lines
+        self.found[index] = Match(index, z, kind, self._interior(index, z))
+
+    def _interior(self, index: int, z: Any) -> frozenset[int]:
+        interior, todo = set(), [index]
+        while todo:
+            here = todo.pop()
+            interior.add(here)
+            for atom in self.eqns[here].invars:
+                inner = not internals.is_literal(atom) and atom is not z and z in self.functions.get(atom, ())
+                if inner and self.made_by[atom] not in interior:
+                    todo.append(self.made_by[atom])
+        return frozenset(interior)
+
+    def result(self) -> Recognition:
+        users = self._users()
+        matches: dict[int, Match] = {}
+        absorbed: set[int] = set()
+        for index in sorted(self.found, reverse=True):
+            match = self.found[index]
+            if index in absorbed and not _escapes(self.eqns[index].outvars[0], absorbed, users):
+                continue
+            if match.kind.name == "relu" and self._is_guard(index, users):
+                continue
+            matches[index] = match
+            absorbed |= match.interior
+        return Recognition(dict(sorted(matches.items())), frozenset(absorbed), self.constants)
+
+    def _users(self) -> dict[Any, set[int]]:
+        users: dict[Any, set[int]] = {
+            v: {len(self.eqns)} for v in self.outvars if not internals.is_literal(v)
+        }
+        for index, eqn in enumerate(self.eqns):
+            for atom in eqn.invars:
+                if not internals.is_literal(atom):
+                    users.setdefault(atom, set()).add(index)
+        return users
+
+    def _is_guard(self, index: int, users: dict[Any, set[int]]) -> bool:
+        """Whether a hand-written `maximum(v, 0)` keeps rounding from taking a root or a logarithm below 0.
+
+        Every batch and layer norm of Flax and Equinox holds one: rsqrt(maximum(variance, 0) + 1e-5).
+        """
+        eqn = self.eqns[index]
+        if eqn.primitive.name in CALLS and hinted(internals.call_name(eqn)) == "relu":
+            return False
+        todo, seen = [eqn.outvars[0]], set()
+        while todo:
+            variable = todo.pop()
+            for user in users.get(variable, ()):
+                if user == len(self.eqns) or user in seen:
+                    continue
+                seen.add(user)
+                name = self.eqns[user].primitive.name
+                if name in {"sqrt", "rsqrt", "log"}:
+                    return True
+                if name in {"broadcast_in_dim", "reshape", "squeeze", "expand_dims", "convert_element_type"}:
+                    todo.append(self.eqns[user].outvars[0])
+                elif name == "add" and self._is_small_shift(self.eqns[user]):
+                    todo.append(self.eqns[user].outvars[0])
+        return False
+
+    def _is_small_shift(self, eqn: Any) -> bool:
+        numbers = [value.at_probes for value in map(self._known, eqn.invars) if value is not None]
+        return len(numbers) == 1 and 0 <= numbers[0] < 0.1
+
+
+def _escapes(variable: Any, absorbed: set[int], users: dict[Any, set[int]]) -> bool:
+    return not users.get(variable, set()) <= absorbed
+
+
+def _is_float(variable: Any) -> bool:
+    return hasattr(variable.aval, "dtype") and jax.dtypes.issubdtype(variable.aval.dtype, np.floating)
+
+
+def _equal(value: Value, other: Value) -> bool:
+    return (
+        other.depends_on_z
+        and value.parameter is other.parameter
+        and (value.at_probes is other.at_probes or bool(np.array_equal(value.at_probes, other.at_probes)))
+    )

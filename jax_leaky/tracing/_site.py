@@ -1,0 +1,169 @@
+"""What an activation site is, and the list of them that is printed."""
+
+import dataclasses
+import fnmatch
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, overload
+
+
+@dataclasses.dataclass(frozen=True)
+class Site:
+    """One place in a function where an activation is applied.
+
+    Attributes:
+        name: unique in its function and stable from call to call: the path of the module and the kind
+            (`MLP/relu`, `MLP/relu_1`), or the line where no module is named (`model.py:12 relu`).
+        kind: "relu", "leaky_relu", "gelu", ...; the kinds are `jax_leaky.tracing.KINDS`.
+        negative_slope: the slope below 0 of a relu (0) or leaky_relu; None for a kind without one, and for a slope
+            that is no number in the program but an argument, a parameter or an array.
+        shape: of the activation's input z, each time the site is reached.
+        dtype: of z.
+        source: the line, as `model.py:12 (MLP.__call__)`; "" if unknown.
+        path: the named scopes and the loops and branches around it, joined by "/".
+        inside: what has been entered to reach it, outermost first: `("scan[10]", "branch 1")`.
+        stacked: the axes that a record gains in front when nothing merges it: the steps of each scan and the
+            shards of each shard_map around the site, outermost first.
+        conditional: whether it is reached only at times (a branch of a cond, the body of a while loop), so that
+            its record is a `Reached`.
+        needs_merge: why its records cannot be kept one by one, "" if they can.
+        fixed: why the activation cannot be replaced, "" if it can.
+    """
+
+    name: str
+    kind: str
+    negative_slope: float | None
+    shape: tuple[int, ...]
+    dtype: Any
+    source: str = ""
+    path: str = ""
+    inside: tuple[str, ...] = ()
+    stacked: tuple[int, ...] = ()
+    conditional: bool = False
+    needs_merge: str = ""
+    fixed: str = ""
+
+    def _row(self) -> tuple[str, ...]:
+        slope = "-" if self.negative_slope is None else f"{self.negative_slope:g}"
+        if self.negative_slope is None and self.kind in {"leaky_relu", "prelu"}:
+            slope = "array"
+        shape = f"{self.dtype.name}[{','.join(map(str, self.shape))}]"
+        where = ", ".join(filter(None, (self.source, *(f"in {name}" for name in self.inside))))
+        return self.name, self.kind, slope, shape, where
+
+
+@dataclasses.dataclass(frozen=True)
+class Opaque:
+    """A part of a function that runs as it is, unseen.
+
+    Attributes:
+        what: the operation.
+        why: the reason that it is not entered.
+        source: its line.
+    """
+
+    what: str
+    why: str
+    source: str = ""
+
+
+class SiteList(Sequence[Site]):
+    """The sites of a function in the order of the program; printed, a table.
+
+    A site is also found by its name: `sites["MLP/relu"]`.
+
+    Attributes:
+        opaque: what has not been looked into.
+    """
+
+    def __init__(self, sites: Iterable[Site], opaque: Iterable[Opaque] = ()) -> None:
+        self._sites = tuple(sites)
+        self.opaque = tuple(opaque)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the sites, in order."""
+        return [site.name for site in self._sites]
+
+    def select(self, patterns: str | Sequence[str]) -> "SiteList":
+        """The sites whose names match.
+
+        Args:
+            patterns: a name, a pattern with `*` and `?` (as in a shell), or several of them.
+
+        Raises:
+            ValueError: a pattern matches no site.
+        """
+        patterns = [patterns] if isinstance(patterns, str) else list(patterns)
+        for pattern in patterns:
+            if not any(matches(site.name, pattern) for site in self._sites):
+                raise ValueError(f"no site is named {pattern!r}; {self.vocabulary()}.")
+        chosen = [site for site in self._sites if any(matches(site.name, pattern) for pattern in patterns)]
+        return SiteList(chosen, self.opaque)
+
+    def vocabulary(self) -> str:
+        """The names that there are, in half a sentence."""
+        if not self._sites:
+            return "the function has no activation site" + (
+                ", " + self._opaque_count() if self.opaque else ""
+            )
+        names = ", ".join(self.names[:8]) + (", ..." if len(self) > 8 else "")
+        return f"the sites are {names}"
+
+    @overload
+    def __getitem__(self, key: int | str) -> Site: ...
+    @overload
+    def __getitem__(self, key: slice) -> "SiteList": ...
+    def __getitem__(self, key: int | str | slice) -> "Site | SiteList":
+        """A site by its position or its name, or a part of the list."""
+        if isinstance(key, slice):
+            return SiteList(self._sites[key], self.opaque)
+        if isinstance(key, int):
+            return self._sites[key]
+        for site in self._sites:
+            if site.name == key:
+                return site
+        raise KeyError(f"no site is named {key!r}; {self.vocabulary()}.")
+
+    def __len__(self) -> int:
+        return len(self._sites)
+
+    def __iter__(self) -> Iterator[Site]:
+        return iter(self._sites)
+
+    def __contains__(self, item: object) -> bool:
+        return item in self._sites or item in self.names
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SiteList) and (self._sites, self.opaque) == (other._sites, other.opaque)
+
+    def __hash__(self) -> int:
+        return hash((self._sites, self.opaque))
+
+    def _opaque_count(self) -> str:
+        return f"{len(self.opaque)} opaque"
+
+    def __str__(self) -> str:
+        count = f"{len(self)} site" + ("" if len(self) == 1 else "s")
+        lines = (
+            _table([("name", "kind", "slope", "input", "where"), *(site._row() for site in self)])
+            if self
+            else []
+        )
+        for part in self.opaque:
+            lines.append(
+                f"opaque: {part.what}" + (f" at {part.source}" if part.source else "") + f": {part.why}"
+            )
+        return "\n".join([*lines, f"{count}, {self._opaque_count()}"])
+
+    __repr__ = __str__
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    padded = ([cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows)
+    return ["  ".join(cells).rstrip() for cells in padded]
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Whether a name is the pattern, or matches it as in a shell."""
+    return name == pattern or fnmatch.fnmatchcase(name, pattern)

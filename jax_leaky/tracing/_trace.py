@@ -1,0 +1,110 @@
+"""From a Python function and its arguments to a plan, and from a replay back to the function's result."""
+
+import functools
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from jax_leaky.tracing import _jax_internals as internals
+from jax_leaky.tracing import _nnx
+from jax_leaky.tracing._plan import Planner
+from jax_leaky.tracing._program import Plan, Records, Scope
+from jax_leaky.tracing._replay import replay
+from jax_leaky.tracing._site import SiteList
+from jax_leaky.tracing._visitor import Visitor
+
+
+class Traced:
+    """A function, traced and planned for some arguments.
+
+    JAX arrays (and shapes, `jax.ShapeDtypeStruct`) among the arguments are traced; everything else, Python numbers,
+    flags, strings and NumPy arrays, reaches the function as it is, and so does what it returns.
+
+    Args:
+        who: the public function that asks, for messages.
+        fn: the function.
+        args: its arguments.
+        kwargs: its keyword arguments.
+
+    Raises:
+        TypeError: the function is not callable or does not trace.
+    """
+
+    def __init__(self, who: str, fn: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+        if not callable(fn):
+            raise TypeError(f"{who}: fn must be callable, got {type(fn).__name__}.")
+        _check_version()
+        self._functional = None
+        if _nnx.modules_in(fn, getattr(fn, "__self__", None), args, kwargs):
+            self._functional = _nnx.Functional(fn, args, kwargs)
+            fn, args, kwargs = self._functional, (self._functional.state, self._functional.rest), {}
+        leaves, structure = jax.tree.flatten((tuple(args), kwargs))
+        self._dynamic = [leaf for leaf in leaves if _is_traced(leaf)]
+
+        def flat(*dynamic: Any) -> list[Any]:
+            supply = iter(dynamic)
+            complete = [next(supply) if _is_traced(leaf) else leaf for leaf in leaves]
+            arguments, keywords = jax.tree.unflatten(structure, complete)
+            outputs, self._out_structure = jax.tree.flatten(fn(*arguments, **keywords))
+            self._outputs = [None if isinstance(out, jax.Array) else out for out in outputs]
+            self._is_array = [isinstance(out, jax.Array) for out in outputs]
+            return [out for out in outputs if isinstance(out, jax.Array)]
+
+        try:
+            closed = jax.make_jaxpr(flat)(*self._dynamic)
+        except Exception as error:
+            raise TypeError(
+                f"{who} could not trace {_name(fn)}: {_first_line(error)}{_remedy(error)}"
+            ) from error
+        planner = Planner()
+        self._plan: Plan = planner.plan(closed, Scope())
+        self.sites = SiteList((spot.site for spot in self._plan.all_spots), planner.opaque)
+
+    def run(self, visitor: Visitor) -> tuple[Any, Records]:
+        """The function's result and the records, in the order of the program."""
+        arrays, records = replay(self._plan, visitor, self._dynamic)
+        supply = iter(arrays)
+        outputs = [
+            next(supply) if is_array else out
+            for is_array, out in zip(self._is_array, self._outputs, strict=True)
+        ]
+        result = jax.tree.unflatten(self._out_structure, outputs)
+        if self._functional is not None:
+            result, state = result
+            self._functional.write_back(state)
+        ordered = {name: records[name] for name in self.sites.names if name in records}
+        return result, jax.tree.map(jax.numpy.asarray, ordered)  # remat gives constants back as NumPy arrays
+
+
+def _is_traced(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array | jax.ShapeDtypeStruct)
+
+
+def _name(fn: Callable[..., Any]) -> str:
+    if isinstance(fn, functools.partial):
+        return _name(fn.func)
+    return getattr(fn, "__qualname__", type(fn).__name__)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _remedy(error: Exception) -> str:
+    if "TraceContextError" in type(error).__name__ or "trace level" in str(error):
+        return " Pass an NNX module as an argument, not by closure: its state changes in the call."
+    return ""
+
+
+@functools.cache
+def _check_version() -> None:
+    if not internals.is_tested_version():
+        low, high = (".".join(map(str, version)) for version in internals.TESTED)
+        warnings.warn(
+            f"jax_leaky.tracing has been tested with JAX {low} up to, not including, {high}; this is JAX "
+            f"{jax.__version__}: what it does not understand here runs unobserved and is listed as opaque.",
+            stacklevel=5,
+        )

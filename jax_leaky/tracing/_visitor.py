@@ -1,0 +1,53 @@
+"""What is done at the sites during replay."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+from jax import Array
+
+from jax_leaky.tracing._site import Site
+
+
+class Visit(NamedTuple):
+    """What stands at a site when it is reached.
+
+    Attributes:
+        z: the activation's input.
+        a: its output.
+        parameter: the slope or alpha of the activation where it is no number in the program; else None.
+    """
+
+    z: Array
+    a: Array | None
+    parameter: Array | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Visitor:
+    """What is done at the sites. Each part is optional.
+
+    Attributes:
+        wants: whether a site concerns the visitor.
+        tap: `tap(site, z) -> z`: replaces z where it comes into being, for all that use it.
+        replace: `replace(site, visit) -> a`: gives the activation's output. `visit.a` is None.
+        record: `record(site, visit)`: a pytree of arrays. No gradient flows out of it.
+        merge: `merge(older, newer)`: one record out of two. With it, the records of a loop are folded.
+    """
+
+    wants: Callable[[Site], bool] = lambda site: True  # noqa: ARG005 the argument has a name for the reader
+    tap: Callable[[Site, Array], Array] | None = None
+    replace: Callable[[Site, Visit], Array] | None = None
+    record: Callable[[Site, Visit], Any] | None = None
+    merge: Callable[[Any, Any], Any] | None = None
+
+    def without_tap(self) -> "Visitor":
+        """The same visitor, for a copy of a body through which no gradient flows."""
+        return dataclasses.replace(self, tap=None)
+
+    def record_of(self, site: Site, visit: Visit) -> Any:
+        """The record of a visit, cut off from the gradient."""
+        assert self.record is not None
+        record = self.record(site, jax.tree.map(jax.lax.stop_gradient, visit))
+        return jax.tree.map(jax.numpy.asarray, record)
