@@ -117,4 +117,5 @@ def array_slope(x: Array, slope: Array, residual: Residual, forward_mode: bool) 
     positive = x > 0
     kept = checkpoint_name(keep_sign(x, residual), RESIDUAL_NAME)
     below = choose(positive, kept, jnp.zeros_like(x), x)
+    slope = lax.expand_dims(slope, range(x.ndim - slope.ndim))
     return choose(positive, kept, x, slope * below)
