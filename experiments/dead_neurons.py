@@ -32,17 +32,23 @@ from experiments.lab.errors import LabError
 from experiments.lab.mlp import MLP, cross_entropy, look
 from experiments.lab.progress import progress
 from experiments.lab.sweep import Group, fingerprint, sweep
-from jax_leaky import units
+from experiments.lab.watch import layers_to_json, unwatched, watch
 
 NAME = "dead_neurons"
-MEASURES = ("always_negative", "dead", "rare", "slope", "grad_dead")  # of definitions, shares of a layer's units
+MEASURES = (
+    "always_negative",
+    "dead",
+    "rare",
+    "slope",
+    "grad_dead",
+)  # of definitions, shares of a layer's units
 CHANGES = ("died", "revived", "overlap")  # since the last record, and with step 0
 OPTIMIZERS = {
     "sgd": functools.partial(optax.sgd, momentum=0.9),
     "adam": optax.adam,
 }
 # From safe to too high: see the note on the pilot in results/.
-LEARNING_RATES = {"sgd": (0.01, 0.03, 0.1, 0.3), "adam": (0.001, 0.003, 0.01, 0.03)}
+LEARNING_RATES = {"sgd": (0.003, 0.01, 0.03, 0.1), "adam": (0.001, 0.01, 0.03, 0.1)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +77,7 @@ class Config:
 
     learning_rates: tuple[float, ...] = ()
     """The learning rates, for every optimiser. By default each optimiser's own four, from safe to too high:
-    0.01 to 0.3 for sgd and 0.001 to 0.03 for adam."""
+    0.003 to 0.1 for sgd and 0.001 to 0.1 for adam."""
 
     hidden: tuple[int, ...] = (128, 128, 128, 128)
     """The widths of the hidden layers."""
@@ -127,41 +133,28 @@ def train(row: Row, images: batches.Images, *, config: Config, optimizer: str) -
         params, state, total = carry
         chosen = order[number]
         x, labels = images.standardize(images.train_images[chosen]), images.train_labels[chosen]
-        loss, gradient = jax.value_and_grad(cross_entropy, argnums=1)(model, params, x, labels, row.negative_slope)
+        loss, gradient = jax.value_and_grad(cross_entropy, argnums=1)(
+            model, params, x, labels, row.negative_slope
+        )
         updates, state = rule.update(gradient, state, params)
         return optax.apply_updates(params, updates), state, total + loss
 
     def until_next_record(carry: Any, span: tuple[Array, Array]) -> tuple[Any, History]:
-        params, state, before, initial = carry
+        params, state, masks = carry
         first, last = span
         params, state, total = lax.fori_loop(first, last, step, (params, state, jnp.float32(0)))
         seen = look(model, params, probe, images.test_labels, row.negative_slope)
-        summaries = [
-            units.summarize(
-                units.update(units.init(z.shape[1]), z, negative_slope=row.negative_slope, gradient=gradient),
-                negative_slope=row.negative_slope,
-            )
-            for z, gradient in zip(seen.z, seen.gradients, strict=True)
-        ]
-        now = tuple(summary.per_unit["always_negative"] for summary in summaries)
-        at_start = last == 0
-        before, initial = (
-            jax.tree.map(lambda new, old: jnp.where(at_start, new, old), now, masks) for masks in (before, initial)
-        )
-        changes = [units.transitions(*masks) for masks in zip(before, now, initial, strict=True)]
-        layers = {name: jnp.stack([summary.layer[name] for summary in summaries]) for name in MEASURES}
-        layers |= {name: jnp.stack([getattr(change, name) for change in changes]) for name in CHANGES}
+        layers, masks = watch(seen, row.negative_slope, masks, last == 0)
         record = History(
             loss=seen.losses.mean(),
             train_loss=total / (last - first),
             test_accuracy=(seen.logits.argmax(-1) == images.test_labels).mean(),
             layers=layers,
         )
-        return (params, state, now, initial), record
+        return (params, state, masks), record
 
-    unknown = tuple(jnp.full(width, jnp.nan) for width in config.hidden)
     spans = jnp.array([0, *steps[:-1]]), jnp.array(steps)
-    return lax.scan(until_next_record, (params, rule.init(params), unknown, unknown), spans)[1]
+    return lax.scan(until_next_record, (params, rule.init(params), unwatched(config.hidden)), spans)[1]
 
 
 def recorded_steps(steps: int) -> list[int]:
@@ -191,9 +184,11 @@ def to_records(optimizer: str, config: Config, row: Row, history: History) -> li
     finite = np.isfinite(history.loss) & np.isfinite(history.layers["always_negative"]).all(axis=1)
     records = []
     for place, step in enumerate(recorded_steps(config.steps or 0)):
-        layers = {name: store.numbers(values[place]) for name, values in history.layers.items()}
-        layers |= {name: [None if n is None else int(n) for n in layers[name]] for name in ("died", "revived")}
-        figures = {name: store.number(getattr(history, name)[place]) for name in ("loss", "train_loss", "test_accuracy")}
+        layers = layers_to_json({name: np.asarray(values[place]) for name, values in history.layers.items()})
+        figures = {
+            name: store.number(getattr(history, name)[place])
+            for name in ("loss", "train_loss", "test_accuracy")
+        }
         records.append({**head, "step": step, "diverged": not finite[: place + 1].all(), **figures, **layers})
     return records
 
@@ -233,7 +228,9 @@ def identity_of(config: Config, dataset: data.Dataset) -> dict[str, Any]:
     settings = dataclasses.asdict(config)
     for name in ("out", "data", "smoke", "full", "fresh"):
         del settings[name]
-    settings["learning_rates"] = {name: config.learning_rates or LEARNING_RATES[name] for name in config.optimizers}
+    settings["learning_rates"] = {
+        name: config.learning_rates or LEARNING_RATES[name] for name in config.optimizers
+    }
     return {"experiment": NAME, **settings, "data_sha256": dataset.sha256}
 
 
@@ -244,19 +241,27 @@ def run(config: Config) -> None:
     config = settle(config)
     dataset = data.load(config.data, full=config.full)
     if config.batch_size > len(dataset.train_labels):
-        raise LabError(f"--batch-size is {config.batch_size}, but there are {len(dataset.train_labels)} train images.")
+        raise LabError(
+            f"--batch-size is {config.batch_size}, but there are {len(dataset.train_labels)} train images."
+        )
     print(f"data: {dataset.describe()}")
     groups, images = groups_of(config), batches.images_of(dataset)
     identity = identity_of(config, dataset) | fingerprint(groups, images)
     of_row = {id(row): group.name for group in groups for row in group.rows}
     with store.open_run(config.out, identity, fresh=config.fresh) as folder:
         if folder.damaged:
-            print(f"{folder.damaged} damaged file(s) in {config.out / store.CHUNKS}: those networks are trained again.")
+            print(
+                f"{folder.damaged} damaged file(s) in {config.out / store.CHUNKS}: those networks are trained again."
+            )
         with progress("networks", sum(len(group.rows) for group in groups), len(folder.finished)) as advance:
             records = sweep(
-                groups, images, folder, lambda row, history: to_records(of_row[id(row)], config, row, history), advance
+                groups,
+                images,
+                folder,
+                lambda row, history: to_records(of_row[id(row)], config, row, history),
+                advance,
             )
-        report(records, identity, dataset.describe(), folder.path)
+        report(records, config, dataset.describe(), len(dataset.test_labels))
 
 
 def main() -> None:

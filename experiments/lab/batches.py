@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.typing import ArrayLike
 
 from experiments.lab.data import Dataset
 
@@ -29,12 +30,12 @@ class Images(NamedTuple):
     train_labels: Array | np.ndarray
     test_images: Array | np.ndarray
     test_labels: Array | np.ndarray
-    mean: Array | np.ndarray
-    scale: Array | np.ndarray
+    mean: ArrayLike
+    scale: ArrayLike
 
-    def standardize(self, images: Array) -> Array:
+    def standardize(self, images: Array | np.ndarray) -> Array:
         """Float images of mean 0 and variance 1 over the train split's pixels taken together."""
-        return (images.astype(jnp.float32) - self.mean) * self.scale
+        return (jnp.asarray(images, jnp.float32) - self.mean) * self.scale
 
 
 def images_of(dataset: Dataset) -> Images:
@@ -48,7 +49,7 @@ def images_of(dataset: Dataset) -> Images:
 
 
 def shuffled_epochs(key: Array, samples: int, steps: int, batch_size: int) -> Array:
-    """The indices (steps, batch_size) of every batch: each epoch a fresh shuffle, its incomplete last batch left out."""
+    """The indices (steps, batch_size) of every batch: each epoch a fresh shuffle, its incomplete last batch unused."""
     per_epoch = samples // batch_size
     epochs = -(-steps // per_epoch)
     orders = jax.vmap(lambda key: jax.random.permutation(key, samples))(jax.random.split(key, epochs))

@@ -18,7 +18,9 @@ def parse(config: type[T], *, prog: str, description: str | None) -> T:
         description: the text above the flags.
     """
     if importlib.util.find_spec("tyro") is None:
-        sys.exit("The experiments read their flags with tyro, which is not installed: pip install 'jax_leaky[experiments]'.")
+        sys.exit(
+            "The experiments read their flags with tyro, which is not installed: pip install 'jax_leaky[experiments]'."
+        )
     import tyro
 
     return tyro.cli(config, prog=prog, description=description)

@@ -71,7 +71,9 @@ def load(data: str = "auto", *, full: bool = False) -> Dataset:
     if data == "digits":
         return _digits()
     if data == "embedded" and full:
-        raise LabError("The embedded subset is not the full data set: leave out --full, or name a folder with --data.")
+        raise LabError(
+            "The embedded subset is not the full data set: leave out --full, or name a folder with --data."
+        )
     if data == "embedded" or (data == "auto" and not SYSTEM_FOLDER.is_dir()):
         if full:
             raise LabError(
@@ -98,20 +100,26 @@ def read_folder(folder: Path, source: str) -> Dataset:
         LabError: if a file is missing or damaged, the counts differ, or a label is not in 0 to 9.
     """
     if not folder.is_dir():
-        raise LabError(f"--data {folder} is not a folder: name one, or one of auto, embedded, system, digits.")
+        raise LabError(
+            f"--data {folder} is not a folder: name one, or one of auto, embedded, system, digits."
+        )
     arrays = []
     for split in ("train", "test"):
         images = read_idx(_find(folder, f"{_STEMS[split]}-images-idx3-ubyte"), 3)
         labels = read_idx(_find(folder, f"{_STEMS[split]}-labels-idx1-ubyte"), 1)
         if len(images) != len(labels):
-            raise LabError(f"{folder} holds {len(images)} {split} images but {len(labels)} labels: they must match.")
+            raise LabError(
+                f"{folder} holds {len(images)} {split} images but {len(labels)} labels: they must match."
+            )
         if labels.max() >= _CLASSES:
-            raise LabError(f"{folder} holds the {split} label {labels.max()}: labels go from 0 to {_CLASSES - 1}.")
+            raise LabError(
+                f"{folder} holds the {split} label {labels.max()}: labels go from 0 to {_CLASSES - 1}."
+            )
         arrays += [images.reshape(len(images), -1), labels.astype(np.int32)]
     if arrays[0].shape[1] != arrays[2].shape[1]:
         sizes = f"{arrays[0].shape[1]} and {arrays[2].shape[1]}"
         raise LabError(f"{folder} holds train and test images of different sizes ({sizes} pixels).")
-    return Dataset(*arrays, source=source)
+    return Dataset(arrays[0], arrays[1], arrays[2], arrays[3], source)
 
 
 def balanced_subset(everything: Dataset) -> Dataset:
@@ -136,16 +144,20 @@ def balanced_subset(everything: Dataset) -> Dataset:
             )
         kept = order[np.sort(np.concatenate(of_class))]
         arrays += [images[kept], labels[kept]]
-    return Dataset(*arrays, source=everything.source)
+    return Dataset(arrays[0], arrays[1], arrays[2], arrays[3], everything.source)
 
 
 def _embedded() -> Dataset:
     try:
         content = EMBEDDED.read_bytes()
     except OSError as error:
-        raise LabError(f"The embedded data set {EMBEDDED} cannot be read ({error.strerror}): restore it.") from None
+        raise LabError(
+            f"The embedded data set {EMBEDDED} cannot be read ({error.strerror}): restore it."
+        ) from None
     if hashlib.sha256(content).hexdigest() != _checksums()[EMBEDDED.name]:
-        raise LabError(f"{EMBEDDED} is damaged (its checksum is not the one in {CHECKSUMS.name}): restore it.")
+        raise LabError(
+            f"{EMBEDDED} is damaged (its checksum is not the one in {CHECKSUMS.name}): restore it."
+        )
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:
         images = [archive[f"{split}_images"].reshape(len(archive[f"{split}_labels"]), -1) for split in _STEMS]
         labels = [archive[f"{split}_labels"].astype(np.int32) for split in _STEMS]
@@ -160,7 +172,9 @@ def _checksums() -> dict[str, str]:
 
 def _digits() -> Dataset:
     if importlib.util.find_spec("sklearn") is None:
-        raise LabError("The digits come with scikit-learn, which is not installed: pip install 'jax_leaky[experiments]'.")
+        raise LabError(
+            "The digits come with scikit-learn, which is not installed: pip install 'jax_leaky[experiments]'."
+        )
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)

@@ -51,11 +51,17 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
 def _parse(stream: BinaryIO, path: Path, dimensions: int) -> np.ndarray:
     header = stream.read(4)
     if len(header) < 4 or header[:2] != b"\0\0":
-        raise LabError(f"{path} is not an IDX file (it starts with {header!r}): name a folder of MNIST-like files.")
+        raise LabError(
+            f"{path} is not an IDX file (it starts with {header!r}): name a folder of MNIST-like files."
+        )
     if header[2] != _UNSIGNED_BYTE:
-        raise LabError(f"{path} holds values of the IDX type 0x{header[2]:02x}: only unsigned bytes (0x08) are read.")
+        raise LabError(
+            f"{path} holds values of the IDX type 0x{header[2]:02x}: only unsigned bytes (0x08) are read."
+        )
     if header[3] != dimensions:
-        raise LabError(f"{path} has {header[3]} dimensions where {dimensions} are needed: are the files swapped?")
+        raise LabError(
+            f"{path} has {header[3]} dimensions where {dimensions} are needed: are the files swapped?"
+        )
     sizes = stream.read(4 * dimensions)
     if len(sizes) < 4 * dimensions:
         raise LabError(f"{path} ends inside its header: fetch it again.")
@@ -65,7 +71,9 @@ def _parse(stream: BinaryIO, path: Path, dimensions: int) -> np.ndarray:
         raise LabError(f"{path} claims the shape {shape}: between 1 byte and {_LIMIT // 2**30} GiB are read.")
     content = stream.read(count)
     if len(content) < count:
-        raise LabError(f"{path} is cut short: {len(content)} of the {count} bytes that its header claims are there.")
+        raise LabError(
+            f"{path} is cut short: {len(content)} of the {count} bytes that its header claims are there."
+        )
     if stream.read(1):
         raise LabError(f"{path} goes on after the {count} bytes that its header claims: fetch it again.")
     return np.frombuffer(content, np.uint8).reshape(shape)

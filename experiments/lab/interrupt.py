@@ -46,8 +46,8 @@ def enter(main: Callable[[], None]) -> None:
     """
     caught = [signal.SIGINT]
 
-    def terminate(signum: int, frame: object) -> None:
-        caught[0] = signal.Signals(signum)
+    def terminate(_signal: int, _frame: object) -> None:
+        caught[0] = signal.SIGTERM
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, terminate)

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jax.typing import ArrayLike
 
-leaky_relu = nn.leaky_relu
+from jax_leaky import leaky_relu
 
 
 class MLP(nn.Module):
@@ -28,7 +29,7 @@ class MLP(nn.Module):
     classes: int = 10
 
     @nn.compact
-    def __call__(self, x: Array, negative_slope: float | Array) -> Array:
+    def __call__(self, x: Array, negative_slope: ArrayLike) -> Array:
         """The logits (batch, classes) of x (batch, features).
 
         Each pre-activation is sown in "intermediates" and perturbed by "perturbations", Flax's own means to see a
@@ -62,13 +63,13 @@ class Look(NamedTuple):
     gradients: tuple[Array, ...]
 
 
-def cross_entropy(model: MLP, params: Any, x: Array, labels: Array, negative_slope: float | Array) -> Array:
+def cross_entropy(model: MLP, params: Any, x: Array, labels: ArrayLike, negative_slope: ArrayLike) -> Array:
     """The mean cross-entropy of a batch."""
     logits = model.apply({"params": params}, x, negative_slope)
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
-def look(model: MLP, params: Any, x: Array, labels: Array, negative_slope: float | Array) -> Look:
+def look(model: MLP, params: Any, x: Array, labels: ArrayLike, negative_slope: ArrayLike) -> Look:
     """The network's pre-activations on a probe set and each sample's own gradient with respect to them."""
     names = [f"z{layer}" for layer in range(len(model.hidden))]
     nothing = {name: jnp.zeros((len(x), width)) for name, width in zip(names, model.hidden, strict=True)}
@@ -81,4 +82,6 @@ def look(model: MLP, params: Any, x: Array, labels: Array, negative_slope: float
         return losses.sum(), (logits, losses, seen["intermediates"])
 
     gradients, (logits, losses, seen) = jax.grad(total, has_aux=True)(nothing)
-    return Look(logits, losses, tuple(seen[name][0] for name in names), tuple(gradients[name] for name in names))
+    return Look(
+        logits, losses, tuple(seen[name][0] for name in names), tuple(gradients[name] for name in names)
+    )

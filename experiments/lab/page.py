@@ -24,7 +24,8 @@ figure { margin: 1.25rem 0 }
 figure img { display: block; width: 100%; height: auto; background: #fff; border: 1px solid var(--line);
   border-radius: 8px }
 .wide { overflow-x: auto }
-table { border-collapse: collapse; width: 100%; font-size: .88rem; font-variant-numeric: tabular-nums; margin: .75rem 0 }
+table { border-collapse: collapse; width: 100%; font-size: .88rem; margin: .75rem 0;
+  font-variant-numeric: tabular-nums }
 caption { text-align: left; font-weight: 600; padding-bottom: .5rem }
 th { font-weight: 600; vertical-align: bottom; border-bottom: 1.5px solid var(--ink); white-space: pre-line }
 th, td { padding: .28rem .6rem; text-align: right }

@@ -16,18 +16,24 @@ class Estimate(NamedTuple):
     Attributes:
         mean: NaN where there is nothing to average.
         half_width: of Student's t-interval; NaN with fewer than two values.
-        count: how many values there are.
+        values: how many there are.
     """
 
     mean: float
     half_width: float
-    count: int
+    values: int
 
-    def format(self, scale: float = 1.0, digits: int = 1) -> str:
+    def scaled(self, factor: float) -> Estimate:
+        """The estimate in another unit: 100 for percent."""
+        return Estimate(self.mean * factor, self.half_width * factor, self.values)
+
+    def format(self, scale: float = 1.0, digits: int = 1, *, sign: bool = False) -> str:
         """`12.3 ± 1.4`; the interval is left out with one value, and no value at all is a dash."""
-        if not self.count:
-            return "–"  # noqa: RUF001 - an en dash is what a table shows for nothing
-        text = f"{self.mean * scale:.{digits}f}"
+        if not self.values:
+            return "\N{EN DASH}"
+        if self.half_width * scale >= 10:
+            digits = 0  # a decimal that the interval makes meaningless
+        text = f"{self.mean * scale:{'+' if sign else ''}.{digits}f}"
         return text if math.isnan(self.half_width) else f"{text} ± {self.half_width * scale:.{digits}f}"
 
 

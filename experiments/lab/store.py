@@ -23,6 +23,13 @@ from experiments.lab.errors import LabError
 
 Record = dict[str, Any]
 CONFIG, ROWS, CHUNKS = "config.json", "rows.jsonl", "chunks"
+_WORDS = {
+    "experiment": "another experiment",
+    "data_sha256": "other data",
+    "program_sha256": "another version of the code, of JAX, Flax or Optax",
+    "jaxlib": "another version of jaxlib",
+    "platform": "another kind of device",
+}
 # What else a run leaves; --fresh removes these and nothing that it does not know.
 _LEFT = ("environment.json", "summary.md", "report.html")
 
@@ -44,7 +51,9 @@ class RunFolder:
 
     def save(self, chunk: Mapping[int, list[Record]]) -> None:
         """Writes the records of some rows, all of them or none."""
-        lines = "".join(dump({"row": row, "records": records}) + "\n" for row, records in sorted(chunk.items()))
+        lines = "".join(
+            dump({"row": row, "records": records}) + "\n" for row, records in sorted(chunk.items())
+        )
         write(self.path / CHUNKS / f"{min(chunk):07d}.jsonl", lines + self._checksum(lines))
         self.finished.update(chunk)
 
@@ -92,10 +101,14 @@ def open_run(path: Path, identity: Mapping[str, Any], *, fresh: bool = False) ->
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise LabError(f"{path} is in use by another run: wait for it, or name another folder with --out.") from None
+            raise LabError(
+                f"{path} is in use by another run: wait for it, or name another folder with --out."
+            ) from None
         strangers = {entry.name for entry in path.iterdir()} - {".lock"}
         if strangers and not (path / CONFIG).exists():
-            raise LabError(f"{path} holds files but no run (no {CONFIG}): name an empty or new folder with --out.")
+            raise LabError(
+                f"{path} holds files but no run (no {CONFIG}): name an empty or new folder with --out."
+            )
         if fresh:
             _clear(path)
         _claim(path, identity)
@@ -114,14 +127,19 @@ def _claim(path: Path, identity: Mapping[str, Any]) -> None:
         found = json.loads((path / CONFIG).read_text())
         assert isinstance(found, dict)
     except (ValueError, AssertionError):
-        raise LabError(f"{path / CONFIG} is damaged: start over with --fresh, or name another --out.") from None
+        raise LabError(
+            f"{path / CONFIG} is damaged: start over with --fresh, or name another --out."
+        ) from None
     wanted = json.loads(dump(identity))
     differing = [key for key in (*wanted, *found) if found.get(key) != wanted.get(key)]
     if differing:
         key = differing[0]
+        what = (
+            _WORDS.get(key)
+            or f"{key} {_brief(found.get(key))}, and this command has {_brief(wanted.get(key))}"
+        )
         raise LabError(
-            f"{path} holds a run with {key} {_brief(found.get(key))}, and this command has {_brief(wanted.get(key))}: "
-            "name another folder with --out, or start over with --fresh."
+            f"{path} holds a run of {what}: name another folder with --out, or start over with --fresh."
         )
 
 

@@ -34,7 +34,9 @@ class Table(NamedTuple):
         """A GitHub table under a bold title."""
         align = [":--" if column < self.text_columns else "--:" for column in range(len(self.header))]
         lines = [[name.replace("\n", " ") for name in self.header], align, *self.rows]
-        table = "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
+        table = "\n".join(
+            "| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines
+        )
         return "\n\n".join([f"**{self.title}**", table, *self.notes]) + "\n"
 
     def to_html(self) -> str:
@@ -63,15 +65,21 @@ class Table(NamedTuple):
         from rich.console import Console
         from rich.table import Table as RichTable
 
-        table = RichTable(title=self.title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+        table = RichTable(title=self.title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
+        table.show_edge = False
         for column, name in enumerate(self.header):
-            table.add_column(name, justify="left" if column < self.text_columns else "right", overflow="fold")
+            table.add_column(name, justify="left" if column < self.text_columns else "right", no_wrap=True)
         for row, line in enumerate(self.rows):
             if row and self._begins_section(row):
                 table.add_section()
             table.add_row(*line)
-        # A pipe has no width; rich would take 80 columns and break the lines.
-        console = Console(width=None if sys.stdout.isatty() else _WIDTH, markup=False, highlight=False)
+        console = Console(markup=False, highlight=False)
+        if not sys.stdout.isatty():
+            # A pipe has no width; rich would take 80 columns and cut the cells.
+            console = Console(width=10_000, markup=False, highlight=False)
+            console = Console(
+                width=max(_WIDTH, console.measure(table).maximum), markup=False, highlight=False
+            )
         console.print(table)
         for note in self.notes:
             console.print(note)
