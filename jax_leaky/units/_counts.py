@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 
 from jax_leaky.units import _inputs, _pair, _wide
 from jax_leaky.units._pair import Pair
+from jax_leaky.units._tally import tally
 from jax_leaky.units._wide import Wide
 
 
@@ -191,52 +192,31 @@ def _fold(
     counts: UnitCounts, z: Array, a: Array | None, slope: Array, gradient: Array | None, keep: Array | None
 ) -> UnitCounts:
     """The counts after the samples of arrays that have been checked."""
-    units = z.shape[-1]
-    z = z.reshape(-1, units)
-    a = jnp.where(z > 0, z, slope[None, :] * z) if a is None else a.reshape(-1, units)
-    finite = jnp.isfinite(z.astype(jnp.float32)) & jnp.isfinite(a.astype(jnp.float32))
-    if gradient is not None:
-        gradient = gradient.reshape(-1, units)
-        finite &= jnp.isfinite(gradient.astype(jnp.float32))
-    if keep is None:
-        n = jnp.uint32(z.shape[0])
-        place = jnp.arange(1, z.shape[0] + 1, dtype=jnp.uint32)[:, None]
-        counted, nonfinite = finite, ~finite
-    else:
-        keep = keep.reshape(-1, 1)
-        n = jnp.sum(keep, dtype=jnp.uint32)
-        place = jnp.cumsum(keep, axis=0, dtype=jnp.uint32)
-        counted, nonfinite = finite & keep, ~finite & keep
-    fired = counted & (z > 0)
-    last = jnp.max(jnp.where(fired, place, jnp.uint32(0)), axis=0, initial=0)
-    last_fired = jax.tree.map(lambda limb: jnp.where(last > 0, limb, jnp.uint32(0)), counts.end + last)
-    z32 = z.astype(jnp.float32)
+
+    def rows(x: Array | None) -> Array | None:
+        return None if x is None else x.reshape(-1, z.shape[-1])
+
+    keep = None if keep is None else keep.reshape(-1, 1)
+    n = jnp.uint32(z.size // z.shape[-1]) if keep is None else jnp.sum(keep, dtype=jnp.uint32)
+    seen = tally(z.reshape(-1, z.shape[-1]), rows(a), slope, rows(gradient), keep)
+    last_fired = counts.end + seen.last
+    last_fired = jax.tree.map(lambda limb: jnp.where(seen.last > 0, limb, jnp.uint32(0)), last_fired)
     counts = counts._replace(
         n=counts.n + n,
-        nonfinite=counts.nonfinite + _count(nonfinite),
-        fired=counts.fired + _count(fired),
-        nonzero=counts.nonzero + _count(counted & (a != 0)),
-        abs_sum=_add_magnitudes(counts.abs_sum, counted, a),
-        positive_sum=_add_magnitudes(counts.positive_sum, fired, z),
-        z_min=jnp.minimum(counts.z_min, jnp.min(z32, axis=0, initial=jnp.inf, where=counted)),
-        z_max=jnp.maximum(counts.z_max, jnp.max(z32, axis=0, initial=-jnp.inf, where=counted)),
+        nonfinite=counts.nonfinite + seen.nonfinite,
+        fired=counts.fired + seen.fired,
+        nonzero=counts.nonzero + seen.a.nonzero,
+        abs_sum=_pair.add(counts.abs_sum, seen.a.total),
+        positive_sum=_pair.add(counts.positive_sum, seen.positive_sum),
+        z_min=jnp.minimum(counts.z_min, seen.z_min),
+        z_max=jnp.maximum(counts.z_max, seen.z_max),
         end=counts.end + n,
         last_fired=_wide.maximum(counts.last_fired, last_fired),
     )
-    if gradient is None:
+    if seen.gradient is None:
         return counts
     return counts._replace(
         grad_n=counts.grad_n + n,
-        grad_nonzero=counts.grad_nonzero + _count(counted & (gradient != 0)),
-        grad_sum=_add_magnitudes(counts.grad_sum, counted, gradient),
+        grad_nonzero=counts.grad_nonzero + seen.gradient.nonzero,
+        grad_sum=_pair.add(counts.grad_sum, seen.gradient.total),
     )
-
-
-def _count(mask: Array) -> Array:
-    """How many rows are True; fewer than 2^32 of them."""
-    return jnp.sum(mask, axis=0, dtype=jnp.uint32)
-
-
-def _add_magnitudes(total: Pair, counted: Array, values: Array) -> Pair:
-    """The sum with abs(values) of the counted rows added."""
-    return _pair.add(total, _pair.sum_rows(jnp.where(counted, jnp.abs(values.astype(jnp.float32)), 0.0)))

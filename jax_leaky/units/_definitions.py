@@ -110,7 +110,8 @@ def _measure(counts: UnitCounts, slope: Array, rare: Fraction, taus: tuple[float
         for name, value in (means | properties | scores | others).items()
     }
     layer = {name: jnp.mean(per_unit[name]) for name in (*means, *properties)}
-    layer |= {name: jnp.median(per_unit[name]) for name in scores}
+    medians = jnp.median(jnp.stack([per_unit[name] for name in scores]), axis=1)
+    layer |= dict(zip(scores, medians, strict=True))
     layer |= {
         "since_fired": jnp.max(per_unit["since_fired"]),
         "rule_of_three": jnp.where(valid, 3 / n, jnp.nan),
@@ -123,6 +124,6 @@ def _score(sums: Pair) -> Array:
     # Scaled by a power of two, which is exact: the total of huge sums cannot overflow and make every score 0.
     _, exponent = jnp.frexp(jnp.max(sums.high))
     scaled = jnp.ldexp(sums.high, -exponent)
-    mean = _pair.sum_rows(scaled).high / scaled.size
+    mean = _pair.sum_pairs(Pair(scaled, jnp.zeros_like(scaled))).high / scaled.size
     score = jnp.where(mean == 0, 0.0, scaled / jnp.where(mean == 0, 1.0, mean))
     return jnp.where(jnp.all(jnp.isfinite(sums.high)), score, jnp.nan)

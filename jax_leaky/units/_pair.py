@@ -1,9 +1,9 @@
 """Sums of floats as unevaluated pairs of float32, so that their order hardly matters.
 
 Knuth's two-sum gives the rounding error of an addition exactly; keeping it beside the sum doubles the
-precision (Dekker 1971; the addition is the "sloppy" one of Li et al. 2002, which for terms of one sign, as
-here, errs by a few units of 2^-46). Two orders of summing then differ by less than 2^-40 of the sum. A plain
-float32 sum of 100,000 terms was off by 1.4e-7, this one by 4.7e-14, for twice the time of the reduction.
+precision (Dekker 1971; the addition is the "sloppy" one of Li et al. 2002, which errs by a few units of 2^-46
+for terms of one sign, as magnitudes are). Two orders of summing then differ by less than 2^-40 of the sum:
+100,000 magnitudes came out wrong by 5e-14 at most, where a plain float32 sum was off by 1.4e-7.
 """
 
 from __future__ import annotations
@@ -37,11 +37,6 @@ def add(first: Pair, second: Pair) -> Pair:
     error = error + (first.low + second.low)
     high = total + error
     return Pair(high, error - (high - total))
-
-
-def sum_rows(terms: Array) -> Pair:
-    """The compensated sum of float32 `terms: (rows, ...)` over the rows."""
-    return sum_pairs(Pair(terms, jnp.zeros_like(terms)))
 
 
 def sum_pairs(pairs: Pair) -> Pair:

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from jax_leaky import units
 
-ROWS, UNITS = 8, 3
+ROWS, UNITS = 6, 3
 update = jax.jit(units.update)
 merge = jax.jit(units.merge)
 

@@ -8,8 +8,9 @@ from jax_leaky import units
 RANKS = [units.effective_rank, units.stable_rank, units.srank]
 
 
-def rotated(sigma, rows=9):
-    """A (rows, len(sigma)) matrix with these singular values."""
+def rotated(sigma, rows=9, units=4):
+    """A (rows, units) matrix with these singular values, the rest being 0."""
+    sigma = np.pad(np.float64(sigma), (0, units - len(sigma)))
     rng = np.random.default_rng(0)
     left = np.linalg.qr(rng.normal(size=(rows, len(sigma))))[0]
     right = np.linalg.qr(rng.normal(size=(len(sigma), len(sigma))))[0]
