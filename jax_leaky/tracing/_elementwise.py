@@ -11,15 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jax_leaky.tracing import _jax_internals as internals
 
 # Far probes tell relu from a clip at 100 and come last: there, exp of a smooth activation would overflow.
-NEAR = np.array(
-    [-40.0, -7.3, -5.1, -3.5, -3.0, -2.1, -1.3, -1.0, -0.6, -0.25, -1e-3, -1e-5]
-    + [0.0, 1e-5, 1e-3, 0.25, 0.6, 1.0, 1.7, 2.0, 2.9, 3.0, 3.5, 5.3, 6.0, 7.1, 40.0]
-)
+_BELOW = np.array([-40.0, -7.3, -5.1, -3.5, -3.0, -2.1, -1.3, -1.0, -0.6, -0.25, -1e-3, -1e-5, 0.0])
+_ABOVE = np.array([1e-5, 1e-3, 0.25, 0.6, 1.0, 1.7, 2.0, 2.9, 3.0, 3.5, 5.3, 6.0, 7.1, 40.0])
+NEAR = np.concatenate([_BELOW, _ABOVE])
 FAR = np.array([-1e6, -1e3, 1e3, 1e6])
 _POINTS = np.concatenate([NEAR, FAR])
 PROBES = np.concatenate([_POINTS, _POINTS])
@@ -30,11 +30,20 @@ MOST_EQUATIONS = 64
 
 
 class Value(NamedTuple):
-    """What an equation's input is, seen through the probes."""
+    """What an equation's input is, seen through the probes.
+
+    Attributes:
+        at_probes: a number, or an array over the probes.
+        depends_on_z: whether it is a function of z.
+        parameter: the variable of the unknown that takes part, None if none does.
+        from_array: whether an array that the function closes over took part: a number as long as the array is
+            closed over, an unknown once it is an argument.
+    """
 
     at_probes: Any
     depends_on_z: bool = False
     parameter: Any = None
+    from_array: bool = False
 
 
 Z = Value(PROBES, depends_on_z=True)
@@ -52,9 +61,9 @@ def _select(which: Any, *cases: Any) -> Any:
 def _convert(x: Any, new_dtype: Any, **_: Any) -> Any:
     if new_dtype == np.bool_:
         return np.not_equal(x, 0)
-    if jax.dtypes.issubdtype(new_dtype, np.integer):
+    if jnp.issubdtype(new_dtype, np.integer):
         return np.trunc(x)
-    if jax.dtypes.issubdtype(new_dtype, np.floating):
+    if jnp.issubdtype(new_dtype, np.floating):
         return np.float64(np.asarray(x).astype(new_dtype)) if np.ndim(x) == 0 else np.asarray(x, np.float64)
     return None
 
@@ -88,68 +97,57 @@ _PRIMITIVES: dict[str, Callable[..., Any]] = {
 _SHAPES = frozenset({"broadcast_in_dim", "reshape", "squeeze", "expand_dims", "transpose", "copy", "pvary"})
 """Primitives that move elements: the same number where all elements are one number."""
 
-CALLS = frozenset({"jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call", "custom_lin"})
+CALLS = frozenset({"jit", "closed_call", "custom_jvp_call", "custom_vjp_call"})
 
 
-def is_elementwise(eqn: Any, cache: dict[int, int]) -> bool:
-    """Whether an equation is one of those that can be evaluated here."""
+def may_be_elementwise(eqn: Any) -> bool:
+    """Whether an equation is worth evaluating: a primitive of the tables, or a call of few equations."""
     name = eqn.primitive.name
-    if name in _PRIMITIVES or name in _SHAPES:
-        return True
-    return (
-        name in CALLS
-        and len(eqn.outvars) == 1
-        and _size(internals.inner_jaxprs(eqn), cache) <= MOST_EQUATIONS
-    )
+    if len(eqn.outvars) != 1:
+        return False
+    return name in _PRIMITIVES or name in _SHAPES or (name in CALLS and _size(eqn) <= MOST_EQUATIONS)
 
 
-def _size(jaxprs: Sequence[Any], cache: dict[int, int]) -> int:
-    """The number of equations of a call, inner calls included; more than `MOST_EQUATIONS` if not elementwise."""
-    if len(jaxprs) != 1:
-        return MOST_EQUATIONS + 1
-    inner = internals.body(jaxprs[0])
-    if id(inner.jaxpr) not in cache:
-        total = 0
-        for eqn in inner.jaxpr.eqns:
-            name = eqn.primitive.name
-            if name in CALLS:
-                total += _size(internals.inner_jaxprs(eqn), cache)
-            elif name in _PRIMITIVES or name in _SHAPES:
-                total += 1
-            else:
-                total += MOST_EQUATIONS + 1
+def _size(eqn: Any) -> int:
+    """The number of equations in a call, inner calls included; counting stops above `MOST_EQUATIONS`."""
+    total = 0
+    for jaxpr in internals.inner_jaxprs(eqn):
+        for inner in internals.body(jaxpr).jaxpr.eqns:
+            total += 1 + (_size(inner) if inner.primitive.name in CALLS else 0)
             if total > MOST_EQUATIONS:
                 break
-        cache[id(inner.jaxpr)] = total
-    return cache[id(inner.jaxpr)]
+    return total
 
 
-def evaluate(eqn: Any, values: Sequence[Value], shape: tuple[int, ...]) -> Value | None:
-    """The output of an elementwise equation; None if it is none of a z of this shape.
+def evaluate(eqn: Any, values: Sequence[Value | None], shape: tuple[int, ...]) -> Value | None:
+    """The output of an equation for which `may_be_elementwise` holds; None if it is no elementwise function of z.
 
     Args:
-        eqn: an equation of one output for which `is_elementwise` holds.
-        values: its inputs.
+        eqn: the equation.
+        values: its inputs; None for what is not known, which only a call that does not need it can take.
         shape: of z; whatever depends on z has this shape too.
     """
-    depends = any(value.depends_on_z for value in values)
-    used = [value.parameter for value in values if value.parameter is not None]
+    name = eqn.primitive.name
+    if name in CALLS:
+        return _call(eqn, values, shape)
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return None
+    depends = any(value.depends_on_z for value in known)
+    used = [value.parameter for value in known if value.parameter is not None]
     if any(other is not used[0] for other in used):
         return None
     if depends and tuple(eqn.outvars[0].aval.shape) != shape:
         return None
-    name = eqn.primitive.name
-    if name in CALLS:
-        return _call(eqn, values, shape)
     if name in _SHAPES:
-        if depends and (name == "transpose" or tuple(eqn.invars[0].aval.shape) != shape):
-            return None
-        return values[0]
+        moved = depends and (name == "transpose" or tuple(eqn.invars[0].aval.shape) != shape)
+        return None if moved else known[0]
     try:
-        out = _PRIMITIVES[name](*(value.at_probes for value in values), **_parameters(eqn))
+        out = _PRIMITIVES[name](*(value.at_probes for value in known), **_parameters(eqn))
     except TypeError:  # a parameter or a number of operands that the table does not foresee
         return None
-    return None if out is None else Value(out, depends, used[0] if used else None)
+    from_array = any(value.from_array for value in known)
+    return None if out is None else Value(out, depends, used[0] if used else None, from_array)
 
 
 def _parameters(eqn: Any) -> Mapping[str, Any]:
@@ -159,22 +157,16 @@ def _parameters(eqn: Any) -> Mapping[str, Any]:
     return {}
 
 
-def _call(eqn: Any, values: Sequence[Value], shape: tuple[int, ...]) -> Value | None:
+def _call(eqn: Any, values: Sequence[Value | None], shape: tuple[int, ...]) -> Value | None:
     inner = internals.body(internals.inner_jaxprs(eqn)[0])
-    known: dict[Any, Value | None] = dict(
-        zip(inner.invars, (*map(constant, inner.consts), *values), strict=True)
-    )
+    known = dict(zip(inner.invars, (*map(constant, inner.consts), *values), strict=True))
 
     def read(atom: Any) -> Value | None:
-        return constant(atom.val) if internals.is_literal(atom) else known[atom]
+        return constant(atom.val) if internals.is_literal(atom) else known.get(atom)
 
     for inner_eqn in inner.jaxpr.eqns:
-        inputs = [read(atom) for atom in inner_eqn.invars]
-        if len(inner_eqn.outvars) != 1:
-            return None
-        arguments = [value for value in inputs if value is not None]
-        complete = len(arguments) == len(inputs)
-        known[inner_eqn.outvars[0]] = evaluate(inner_eqn, arguments, shape) if complete else None
+        if may_be_elementwise(inner_eqn):
+            known[inner_eqn.outvars[0]] = evaluate(inner_eqn, list(map(read, inner_eqn.invars)), shape)
     return read(inner.jaxpr.outvars[0])
 
 
@@ -182,10 +174,12 @@ def constant(value: Any) -> Value | None:
     """A known number, or None for an array, a tracer or anything that is not a number."""
     if isinstance(value, jax.core.Tracer) or np.size(value) != 1:
         return None
-    if isinstance(value, jax.Array):
-        if not value.is_fully_addressable or jax.dtypes.issubdtype(value.dtype, jax.dtypes.extended):
-            return None
+    is_array = isinstance(value, jax.Array)
+    if is_array and (not value.is_fully_addressable or jnp.issubdtype(value.dtype, jax.dtypes.extended)):
+        return None
     number = np.asarray(value).reshape(())
     if number.dtype == np.bool_:
         return Value(number[()])
-    return Value(np.float64(number)) if jax.dtypes.issubdtype(number.dtype, np.number) else None
+    if not jnp.issubdtype(number.dtype, np.number) or jnp.issubdtype(number.dtype, np.complexfloating):
+        return None
+    return Value(np.float64(number), from_array=is_array)

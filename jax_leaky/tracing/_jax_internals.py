@@ -13,9 +13,11 @@ import contextlib
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend import core as jex
@@ -24,25 +26,21 @@ from jax.extend import source_info_util
 TESTED = ((0, 10), (0, 13))
 """Half-open interval of the JAX versions on which the tests of this module have run."""
 
-PARAMETERS: dict[str, frozenset[str]] = {
-    "jit": frozenset(
-        "jaxpr in_shardings out_shardings in_layouts out_layouts donated_invars ctx_mesh name keep_unused inline"
-        " compiler_options_kvs".split()
-    ),
-    "closed_call": frozenset({"call_jaxpr"}),
-    "remat2": frozenset("jaxpr prevent_cse differentiated policy".split()),
-    "scan": frozenset("jaxpr reverse length unroll num_consts num_carry ft_in ft_out".split()),
-    "while": frozenset("cond_nconsts cond_jaxpr body_nconsts body_jaxpr".split()),
-    "cond": frozenset({"branches"}),
-    "custom_jvp_call": frozenset("call_jaxpr jvp_jaxpr_fun num_consts symbolic_zeros name".split()),
-    "custom_vjp_call": frozenset(
-        "call_jaxpr fwd_jaxpr_thunk bwd num_consts out_trees symbolic_zeros name".split()
-    ),
-    "shard_map": frozenset("mesh in_specs out_specs jaxpr check_vma newly_manual_axes".split()),
+PARAMETERS: dict[str, str] = {
+    "jit": "jaxpr in_shardings out_shardings in_layouts out_layouts donated_invars ctx_mesh name keep_unused inline "
+    "compiler_options_kvs",
+    "closed_call": "call_jaxpr",
+    "remat2": "jaxpr prevent_cse differentiated policy",
+    "custom_jvp_call": "call_jaxpr jvp_jaxpr_fun num_consts symbolic_zeros name",
+    "custom_vjp_call": "call_jaxpr fwd_jaxpr_thunk bwd num_consts out_trees symbolic_zeros name",
+    "scan": "jaxpr reverse length unroll num_consts num_carry ft_in ft_out",
+    "while": "cond_nconsts cond_jaxpr body_nconsts body_jaxpr",
+    "cond": "branches",
+    "shard_map": "mesh in_specs out_specs jaxpr check_vma newly_manual_axes",
 }
 """The equation parameters that replay understands, for each construct that it rebuilds."""
 
-_JAX_HOME = os.path.dirname(jax.__file__) + os.sep
+_JAX_HOME = str(Path(jax.__file__).parent) + os.sep
 _LIBRARY_HOMES = re.compile(r"[/\\](flax|equinox|haiku|keras|jax_leaky)[/\\]")
 _WRAPPER = re.compile(r"\w+\(|\)")
 _FRAME = re.compile(r"(?P<file>.*?):(?P<line>\d+)(:\d+)? \((?P<function>.*)\)$")
@@ -145,7 +143,7 @@ def as_type_of(value: Any, aval: Any) -> Any:
         own = jax.typeof(value)
         if own.dtype == aval.dtype and bool(getattr(own, "weak_type", False)) == weak:
             return value
-    if jax.dtypes.issubdtype(aval.dtype, jax.dtypes.extended):
+    if jnp.issubdtype(aval.dtype, jax.dtypes.extended):
         return value
     convert = jex.primitives.convert_element_type_p
     return convert.bind(value, new_dtype=np.dtype(aval.dtype), weak_type=weak, sharding=None)
@@ -181,7 +179,7 @@ def source(eqn: Any) -> Source | None:
 
 def unknown_parameters(eqn: Any) -> list[str]:
     """Parameters of a rebuildable equation that this module does not understand."""
-    return sorted(set(eqn.params) - PARAMETERS[eqn.primitive.name])
+    return sorted(set(eqn.params) - set(PARAMETERS[eqn.primitive.name].split()))
 
 
 def scan_split(eqn: Any) -> tuple[int, int]:

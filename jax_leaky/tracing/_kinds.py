@@ -72,8 +72,8 @@ class Kind(NamedTuple):
 
     Attributes:
         name: one of `KINDS`.
-        negative_slope: a at z < 0 for relu (0) and leaky_relu; None if there is none, or if it is not a number
-            that stands in the program.
+        negative_slope: the slope below 0 of relu (0), leaky_relu and prelu; None if there is none, or if it is not
+            a number that the program holds.
         parameter: the variable that holds the slope (leaky_relu, prelu) or alpha (elu, celu), if it is no number.
     """
 
@@ -86,6 +86,8 @@ class _Formula(NamedTuple):
     kind: str
     at_probes: Any
     piecewise: bool
+    at_one: float
+    at_three: float
 
 
 _ONE = int(np.flatnonzero(NEAR == 1.0)[0])
@@ -95,9 +97,15 @@ _LEAST = int(np.flatnonzero(NEAR == -40.0)[0])
 _POINTS = len(NEAR) + len(FAR)
 _IS_NEAR = np.tile(np.arange(_POINTS) < len(NEAR), 2)
 
+
+def _formula(kind: str, at_probes: Any, piecewise: bool) -> _Formula:
+    return _Formula(kind, at_probes, piecewise, float(at_probes[_ONE]), float(at_probes[_THREE]))
+
+
 with np.errstate(all="ignore"):
-    _FORMULAS = [_Formula(kind, f(PROBES), True) for kind, f in PIECEWISE.items()] + [
-        _Formula(kind, f(PROBES), False) for kind, fs in SMOOTH.items() for f in fs
+    _FORMULAS = [
+        *(_formula(kind, f(PROBES), True) for kind, f in PIECEWISE.items()),
+        *(_formula(kind, f(PROBES), False) for kind, fs in SMOOTH.items() for f in fs),
     ]
 
 
@@ -119,14 +127,13 @@ def classify(value: Value, hint: str, eps: float) -> Kind | None:
     at_one, at_three = float(v[_ONE]), float(v[_THREE])
     found = []
     for formula in _FORMULAS:
-        f = formula.at_probes
-        near = abs(at_one - f[_ONE]) < 0.05 and abs(at_three - f[_THREE]) < 0.1
-        if near and _agree(v, f, formula.piecewise, tolerance):
+        near = abs(at_one - formula.at_one) < 0.05 and abs(at_three - formula.at_three) < 0.1
+        if near and _agree(v, formula.at_probes, formula.piecewise, tolerance):
             found.append(Kind(formula.kind, 0.0 if formula.kind == "relu" else None))
     if abs(at_one - 1) <= tolerance and abs(at_three - 3) <= 3 * tolerance:
-        found += _families(v, hint, eps)
+        found += _families(v, hint, eps, value.from_array)
     named = [kind for kind in found if kind.name == hint]
-    return (named or found or [None])[0]
+    return next(iter([*named, *found]), None)
 
 
 def _agree(v: Any, formula: Any, piecewise: bool, tolerance: float) -> bool:
@@ -137,13 +144,15 @@ def _agree(v: Any, formula: Any, piecewise: bool, tolerance: float) -> bool:
     return bool(np.all(close)) and bool(np.all(v[formula == 0] == 0))
 
 
-def _families(v: Any, hint: str, eps: float) -> list[Kind]:
+def _families(v: Any, hint: str, eps: float, from_array: bool) -> list[Kind]:
     """The kinds with a number of their own, read off the function far below 0."""
     least = -float(v[_LEAST])
     slope = least / 40
     # z and abs(z) are leaky ReLUs of slope 1 and -1 in name only.
     if (hint == "leaky_relu" or abs(slope) not in (0.0, 1.0)) and _agree(v, _leaky(PROBES, slope), True, eps):
-        return [Kind("leaky_relu", _as_written(slope, eps))]
+        # A slope in an array is learnt, or might be: the kind is the same whether it is closed over or passed.
+        learnt = from_array and hint != "leaky_relu"
+        return [Kind("prelu" if learnt else "leaky_relu", _as_written(slope, eps))]
     if least > 0:
         for name, family in (("elu", _elu), ("celu", _celu)):
             if _agree(v, family(PROBES, least), False, 4 * eps):

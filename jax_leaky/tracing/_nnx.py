@@ -35,9 +35,8 @@ class Functional:
         self._nnx = nnx
         owner = fn if isinstance(fn, nnx.Pytree) else getattr(fn, "__self__", None)
         self._owned = isinstance(owner, nnx.Pytree)
-        self._call = fn if owner is fn or not self._owned else fn.__func__  # type: ignore[attr-defined] of a method
-        if owner is fn and self._owned:
-            self._call = type(fn).__call__
+        method = type(fn).__call__ if owner is fn else getattr(fn, "__func__", fn)
+        self._call: Callable[..., Any] = method if self._owned else fn
         leaves, self._structure = jax.tree.flatten(
             (owner if self._owned else None, tuple(args), kwargs), is_leaf=lambda v: isinstance(v, nnx.Pytree)
         )

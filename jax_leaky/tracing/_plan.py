@@ -1,7 +1,7 @@
 """Reads a traced function: finds and names its sites, and lists what is opaque."""
 
-import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from jax_leaky.tracing import _jax_internals as internals
@@ -42,7 +42,6 @@ class Planner:
     def __init__(self) -> None:
         self.opaque: list[Opaque] = []
         self._names: dict[str, int] = {}
-        self._sizes: dict[int, int] = {}
         self._recognitions: dict[Any, tuple[Any, Recognition]] = {}
 
     def plan(self, jaxpr: Any, scope: Scope, given: Sequence[Value | None] = ()) -> Plan:
@@ -75,7 +74,7 @@ class Planner:
         """A jaxpr called twice with the same numbers is looked at once; keeping it keeps its id its own."""
         key = (id(jaxpr), tuple((id(v), float(value.at_probes)) for v, value in numbers.items()))
         if key not in self._recognitions:
-            self._recognitions[key] = (jaxpr, recognise(jaxpr, numbers, self._sizes))
+            self._recognitions[key] = (jaxpr, recognise(jaxpr, numbers))
         return self._recognitions[key][1]
 
     def _spot(self, eqn: Any, match: Match, scope: Scope) -> Spot:
@@ -119,8 +118,8 @@ class Planner:
             self._note_sites(eqn, scope, jaxprs, str(reason))
             return None
         construct = CONSTRUCTS[name]
-        for jaxpr, reason in construct.unseen(eqn):
-            self._note_sites(eqn, scope, [jaxpr], reason)
+        for jaxpr, why in construct.unseen(eqn):
+            self._note_sites(eqn, scope, [jaxpr], why)
         plans = []
         for inner in inners:
             atoms = [None if i is None else eqn.invars[i] for i in inner.operands]
@@ -160,4 +159,4 @@ def _number(atom: Any, constants: Mapping[Any, Value]) -> Value | None:
 
 
 def _line(source: internals.Source | None) -> str:
-    return f"{os.path.basename(source.file)}:{source.line}" if source is not None else ""
+    return f"{Path(source.file).name}:{source.line}" if source is not None else ""

@@ -9,7 +9,7 @@ An activation that only serves inside a larger one (the tanh of a gelu, the relu
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jax_leaky.tracing import _jax_internals as internals
@@ -19,26 +19,28 @@ from jax_leaky.tracing._elementwise import (
     Z,
     constant,
     evaluate,
-    is_elementwise,
+    may_be_elementwise,
     parameter,
 )
 from jax_leaky.tracing._kinds import Kind, classify, hinted
+
+_SAME_NUMBERS = frozenset({"broadcast_in_dim", "reshape", "squeeze", "expand_dims", "convert_element_type"})
 
 MOST_ANCESTORS = 12
 """How many ancestors of a value are kept. Between the z and the result of a gelu lie eight equations."""
 
 
 class Match(NamedTuple):
-    """An activation found: equation `index` computes a `kind` of the variable `z`.
+    """An activation found: the equation at `position` computes a `kind` of the variable `z`.
 
     Attributes:
-        index: of the equation whose output is the activation's.
+        position: of the equation whose output is the activation's.
         z: the variable that holds its input.
         kind: what it computes.
         interior: indices of the equations between z and the output, the last included.
     """
 
-    index: int
+    position: int
     z: Any
     kind: Kind
     interior: frozenset[int]
@@ -58,27 +60,25 @@ class Recognition(NamedTuple):
     constants: Mapping[Any, Value]
 
 
-def recognise(jaxpr: Any, constants: Mapping[Any, Value], sizes: dict[int, int]) -> Recognition:
+def recognise(jaxpr: Any, constants: Mapping[Any, Value]) -> Recognition:
     """Finds the activations among a jaxpr's own equations.
 
     Args:
         jaxpr: an open jaxpr.
         constants: those of its inputs that are known numbers.
-        sizes: a cache that calls on one program share.
     """
     with np.errstate(all="ignore"):
-        walk = _Walk(jaxpr, dict(constants), sizes)
+        walk = _Walk(jaxpr, dict(constants))
         for index in range(len(jaxpr.eqns)):
             walk.step(index)
     return walk.result()
 
 
 class _Walk:
-    def __init__(self, jaxpr: Any, constants: dict[Any, Value], sizes: dict[int, int]) -> None:
+    def __init__(self, jaxpr: Any, constants: dict[Any, Value]) -> None:
         self.eqns = jaxpr.eqns
         self.outvars = jaxpr.outvars
         self.constants = constants
-        self.sizes = sizes
         self.functions: dict[Any, dict[Any, Value]] = {}  # variable -> ancestor -> the function between them
         self.made_by: dict[Any, int] = {}
         self.found: dict[int, Match] = {}
@@ -87,7 +87,7 @@ class _Walk:
         eqn = self.eqns[index]
         for variable in eqn.outvars:
             self.made_by[variable] = index
-        if len(eqn.outvars) != 1 or not is_elementwise(eqn, self.sizes):
+        if not may_be_elementwise(eqn):
             return
         known = [self._known(atom) for atom in eqn.invars]
         numbers = [value for value in known if value is not None]
@@ -149,14 +149,14 @@ class _Walk:
             return
         is_call = eqn.primitive.name in CALLS
         hint = internals.call_name(eqn) if is_call else ""
-        eps = max(float(jax.numpy.finfo(v.aval.dtype).eps) for v in (z, out))
+        eps = max(float(jnp.finfo(v.aval.dtype).eps) for v in (z, out))
         kind = classify(value, hint, eps)
         if kind is None:
             return
         jaxprs = internals.inner_jaxprs(eqn)
-        if eqn.primitive.name in {"jit", "pjit", "closed_call"} and hinted(hint) != kind.name:
-            if not internals.is_plumbing(jaxprs[0]):
-                return  # a function of the user's: its activations are found inside it, by their own lines
+        entered = eqn.primitive.name in {"jit", "closed_call"} and not internals.is_plumbing(jaxprs[0])
+        if entered and hinted(hint) != kind.name:
+            return  # a function of the user's: its activations are found inside it, by their own lines
         self.found[index] = Match(index, z, kind, self._interior(index, z))
 
     def _interior(self, index: int, z: Any) -> frozenset[int]:
@@ -212,9 +212,8 @@ class _Walk:
                 name = self.eqns[user].primitive.name
                 if name in {"sqrt", "rsqrt", "log"}:
                     return True
-                if name in {"broadcast_in_dim", "reshape", "squeeze", "expand_dims", "convert_element_type"}:
-                    todo.append(self.eqns[user].outvars[0])
-                elif name == "add" and self._is_small_shift(self.eqns[user]):
+                shifted = name == "add" and self._is_small_shift(self.eqns[user])
+                if shifted or name in _SAME_NUMBERS:
                     todo.append(self.eqns[user].outvars[0])
         return False
 
@@ -228,7 +227,7 @@ def _escapes(variable: Any, absorbed: set[int], users: dict[Any, set[int]]) -> b
 
 
 def _is_float(variable: Any) -> bool:
-    return hasattr(variable.aval, "dtype") and jax.dtypes.issubdtype(variable.aval.dtype, np.floating)
+    return hasattr(variable.aval, "dtype") and jnp.issubdtype(variable.aval.dtype, np.floating)
 
 
 def _equal(value: Value, other: Value) -> bool:

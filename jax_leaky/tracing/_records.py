@@ -103,5 +103,5 @@ def _types(record: Any) -> Any:
     return jax.tree.map(lambda leaf: f"{jnp.result_type(leaf).name}{list(jnp.shape(leaf))}", record)
 
 
-def _struct(variable: Any) -> jax.ShapeDtypeStruct:
+def _struct(variable: Any) -> Any:
     return jax.ShapeDtypeStruct(variable.aval.shape, variable.aval.dtype)

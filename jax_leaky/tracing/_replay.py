@@ -106,7 +106,7 @@ def _last_uses(plan: Plan) -> dict[int, list[Any]]:
     last: dict[Any, int] = {}
     for index, eqn in enumerate(plan.body.jaxpr.eqns):
         last |= {atom: index for atom in eqn.invars if not internals.is_literal(atom)}
-        last |= {variable: index for variable in eqn.outvars}
+        last |= dict.fromkeys(eqn.outvars, index)
         if index in plan.spots:
             match = plan.spots[index].match
             last |= {variable: index for variable in (match.z, match.kind.parameter) if variable is not None}

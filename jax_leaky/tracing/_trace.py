@@ -1,18 +1,17 @@
 """From a Python function and its arguments to a plan, and from a replay back to the function's result."""
 
 import functools
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 
-from jax_leaky.tracing import _jax_internals as internals
 from jax_leaky.tracing import _nnx
 from jax_leaky.tracing._plan import Planner
 from jax_leaky.tracing._program import Plan, Records, Scope
+from jax_leaky.tracing._rehearsal import replay_works
 from jax_leaky.tracing._replay import replay
-from jax_leaky.tracing._site import SiteList
+from jax_leaky.tracing._site import Opaque, SiteList
 from jax_leaky.tracing._visitor import Visitor
 
 
@@ -35,8 +34,12 @@ class Traced:
     def __init__(self, who: str, fn: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> None:
         if not callable(fn):
             raise TypeError(f"{who}: fn must be callable, got {type(fn).__name__}.")
-        _check_version()
-        self._functional = None
+        self._functional: _nnx.Functional | None = None
+        self._plan: Plan | None = None
+        self._unobserved = functools.partial(fn, *args, **kwargs)
+        if not replay_works():
+            self.sites = SiteList((), [Opaque(_name(fn), f"replay does not work with JAX {jax.__version__}")])
+            return
         if _nnx.modules_in(fn, getattr(fn, "__self__", None), args, kwargs):
             self._functional = _nnx.Functional(fn, args, kwargs)
             fn, args, kwargs = self._functional, (self._functional.state, self._functional.rest), {}
@@ -59,11 +62,13 @@ class Traced:
                 f"{who} could not trace {_name(fn)}: {_first_line(error)}{_remedy(error)}"
             ) from error
         planner = Planner()
-        self._plan: Plan = planner.plan(closed, Scope())
+        self._plan = planner.plan(closed, Scope())
         self.sites = SiteList((spot.site for spot in self._plan.all_spots), planner.opaque)
 
     def run(self, visitor: Visitor) -> tuple[Any, Records]:
         """The function's result and the records, in the order of the program."""
+        if self._plan is None:
+            return self._unobserved(), {}
         arrays, records = replay(self._plan, visitor, self._dynamic)
         supply = iter(arrays)
         outputs = [
@@ -97,14 +102,3 @@ def _remedy(error: Exception) -> str:
     if "TraceContextError" in type(error).__name__ or "trace level" in str(error):
         return " Pass an NNX module as an argument, not by closure: its state changes in the call."
     return ""
-
-
-@functools.cache
-def _check_version() -> None:
-    if not internals.is_tested_version():
-        low, high = (".".join(map(str, version)) for version in internals.TESTED)
-        warnings.warn(
-            f"jax_leaky.tracing has been tested with JAX {low} up to, not including, {high}; this is JAX "
-            f"{jax.__version__}: what it does not understand here runs unobserved and is listed as opaque.",
-            stacklevel=5,
-        )
