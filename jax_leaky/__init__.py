@@ -3,5 +3,9 @@
 from jax_leaky._initializers import leaky_he_normal as leaky_he_normal
 from jax_leaky._initializers import leaky_he_uniform as leaky_he_uniform
 from jax_leaky._leaky_relu import leaky_relu as leaky_relu
+from jax_leaky.tracing import Site as Site
+from jax_leaky.tracing import list_sites as list_sites
+from jax_leaky.tracing import observe as observe
+from jax_leaky.tracing import swap as swap
 
 __version__ = "0.1.0"
