@@ -169,7 +169,8 @@ def groups_of(config: Config) -> list[Group]:
         rates = config.learning_rates or LEARNING_RATES[optimizer]
         grid = itertools.product(rates, config.negative_slopes, range(config.seeds or 0))
         rows = [Row(np.float32(slope), np.float32(rate), np.uint32(seed)) for rate, slope, seed in grid]
-        groups.append(Group(optimizer, functools.partial(train, config=config, optimizer=optimizer), rows))
+        life = functools.partial(train, config=config, optimizer=optimizer)
+        groups.append(Group(optimizer, life, rows, functools.partial(to_records, optimizer, config)))
     return groups
 
 
@@ -247,20 +248,13 @@ def run(config: Config) -> None:
     print(f"data: {dataset.describe()}")
     groups, images = groups_of(config), batches.images_of(dataset)
     identity = identity_of(config, dataset) | fingerprint(groups, images)
-    of_row = {id(row): group.name for group in groups for row in group.rows}
     with store.open_run(config.out, identity, fresh=config.fresh) as folder:
         if folder.damaged:
             print(
                 f"{folder.damaged} damaged file(s) in {config.out / store.CHUNKS}: those networks are trained again."
             )
         with progress("networks", sum(len(group.rows) for group in groups), len(folder.finished)) as advance:
-            records = sweep(
-                groups,
-                images,
-                folder,
-                lambda row, history: to_records(of_row[id(row)], config, row, history),
-                advance,
-            )
+            records = sweep(groups, images, folder, advance)
         report(records, config, dataset.describe(), len(dataset.test_labels))
 
 

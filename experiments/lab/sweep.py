@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from typing import Any, NamedTuple
@@ -45,11 +45,13 @@ class Group(NamedTuple):
         name: for people.
         train: (row, data) -> result; pure, the whole life of one row.
         rows: pytrees of scalars, one structure and one set of dtypes.
+        to_records: (row, result on the host) -> the records that are kept of it.
     """
 
     name: str
     train: Callable[[Any, Any], Any]
     rows: Sequence[Any]
+    to_records: Callable[[Any, Any], list[Record]]
 
 
 class Program:
@@ -124,7 +126,6 @@ def sweep(
     groups: Sequence[Group],
     data: Any,
     folder: RunFolder,
-    to_records: Callable[[Any, Any], list[Record]],
     advance: Callable[[int], None],
     *,
     devices: Sequence[Any] | None = None,
@@ -136,42 +137,61 @@ def sweep(
         groups: whose rows, one after the other, are the sweep's.
         data: given to every `train`.
         folder: where finished rows are kept.
-        to_records: (row, result) -> the records that are kept of it.
         advance: told how many more rows are finished.
         devices: of the mesh; all by default.
         per_device: see `compile_groups`.
     """
-    first = list(itertools.accumulate((len(group.rows) for group in groups), initial=0))
-    missing = [
-        (group, [row for row in range(len(group.rows)) if start + row not in folder.finished], start)
-        for group, start in zip(groups, first, strict=False)
-    ]
-    missing = [entry for entry in missing if entry[1]]
+    firsts = itertools.accumulate((len(group.rows) for group in groups), initial=0)
+    todo = []
+    for group, first in zip(groups, firsts, strict=False):
+        rows = [row for row in range(len(group.rows)) if first + row not in folder.finished]
+        if rows:
+            todo.append((group, first, rows))
     programs, data = compile_groups(
-        [entry[0] for entry in missing], data, devices=devices, per_device=per_device
+        [group for group, _, _ in todo], data, devices=devices, per_device=per_device
     )
+    for program, (_, first, rows) in zip(programs, todo, strict=True):
+        execute(program, data, folder, advance, first, rows)
+    return folder.assemble()
 
-    def keep(chunk: list[int], start: int, group: Group, result: Any) -> None:
+
+def execute(
+    program: Program,
+    data: Any,
+    folder: RunFolder,
+    advance: Callable[[int], None],
+    first: int,
+    rows: Sequence[int],
+) -> None:
+    """Computes some rows of a program's group and saves them, chunk by chunk.
+
+    Args:
+        program: of the group.
+        data: as `compile_groups` has placed it.
+        folder: where the rows are kept.
+        advance: told how many more rows are finished.
+        first: the place of the group's first row in the sweep.
+        rows: the rows' places in the group.
+    """
+    group = program.group
+
+    def keep(chunk: Sequence[int], result: Any) -> None:
         host = jax.device_get(result)
         kept = {}
         for place, row in enumerate(chunk):
-            kept[start + row] = to_records(group.rows[row], jax.tree.map(operator.itemgetter(place), host))
+            kept[first + row] = group.to_records(
+                group.rows[row], jax.tree.map(operator.itemgetter(place), host)
+            )
         folder.save(kept)
         advance(len(chunk))
 
     # One chunk ahead: the devices compute the next while the host writes the last.
-    waiting: tuple[list[int], int, Group, Any] | None = None
-    for program, (group, lacking, start) in zip(programs, missing, strict=True):
-        for chunk in _chunks(lacking, program.width):
-            result = program([group.rows[row] for row in chunk], data)
-            if waiting is not None:
-                keep(*waiting)
-            waiting = (chunk, start, group, result)
+    waiting: tuple[Sequence[int], Any] | None = None
+    for begin in range(0, len(rows), program.width):
+        chunk = rows[begin : begin + program.width]
+        result = program([group.rows[row] for row in chunk], data)
+        if waiting is not None:
+            keep(*waiting)
+        waiting = (chunk, result)
     if waiting is not None:
         keep(*waiting)
-    return folder.assemble()
-
-
-def _chunks(rows: list[int], width: int) -> Iterator[list[int]]:
-    for begin in range(0, len(rows), width):
-        yield rows[begin : begin + width]

@@ -1,0 +1,121 @@
+"""The blocks that the residual choices are judged by: what surrounds an activation in networks, one gradient each."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, get_args
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jax_leaky import leaky_relu
+from jax_leaky._sign import Residual
+
+Activation = Callable[[Array], Array]
+UNITS = 1024
+_SIDE, _CHANNELS = 16, 256  # of the convolution's images: 64 rows of UNITS elements each
+
+ACTIVATIONS: dict[str, Activation] = {
+    "none": lambda x: x,
+    "jax.nn": jax.nn.leaky_relu,
+    **{residual: functools.partial(leaky_relu, residual=residual) for residual in get_args(Residual)},
+}
+
+
+def _mlp(activation: Activation, x: Array, weights: dict[str, Array]) -> Array:
+    return activation(x @ weights["w"])
+
+
+def _feed_forward(activation: Activation, x: Array, weights: dict[str, Array]) -> Array:
+    return x + activation(x @ weights["w"]) @ weights["out"]
+
+
+def _residual_norm(activation: Activation, x: Array, weights: dict[str, Array]) -> Array:
+    y = (x + activation(x @ weights["w"])).astype(jnp.float32)
+    return (y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + 1e-6)).astype(x.dtype)
+
+
+def _convolution(activation: Activation, x: Array, weights: dict[str, Array]) -> Array:
+    layout = ("NHWC", "HWIO", "NHWC")
+    y = jax.lax.conv_general_dilated(x, weights["w"], (1, 1), "SAME", dimension_numbers=layout)
+    return activation(y + weights["bias"])
+
+
+_SQUARE = (UNITS, UNITS)
+_BODIES: dict[str, tuple[Callable[..., Array], dict[str, tuple[int, ...]]]] = {
+    "MLP": (_mlp, {"w": _SQUARE}),
+    "feed-forward": (_feed_forward, {"w": _SQUARE, "out": _SQUARE}),
+    "residual + norm": (_residual_norm, {"w": _SQUARE}),
+    "conv + bias": (_convolution, {"w": (3, 3, _CHANNELS, _CHANNELS), "bias": (_CHANNELS,)}),
+}
+_POLICIES = {"remat": None, "dots saveable": jax.checkpoint_policies.dots_saveable}
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """Some layers of one kind, and the gradient of the sum of their output.
+
+    Attributes:
+        body: one of `_BODIES`.
+        scanned: whether the layers are a `jax.lax.scan`; else they stand one after the other.
+        frozen: whether the gradient is that of the input, the weights being constants; else that of the weights.
+        remat: "" for none, or one of `_POLICIES`: how each layer is rematerialised.
+        layers: how many.
+    """
+
+    body: str
+    scanned: bool
+    frozen: bool = False
+    remat: str = ""
+    layers: int = 4
+
+    @property
+    def name(self) -> str:
+        """As the tables call it."""
+        parts = (
+            self.body,
+            "frozen" * self.frozen,
+            self.remat,
+            "in scan" if self.scanned else "unrolled",
+        )
+        return ", ".join(filter(None, parts))
+
+    def gradient(self, activation: Activation) -> Callable[[Array, dict[str, Array]], Any]:
+        """The function that is measured: `(x, weights) -> gradient`."""
+        layer = functools.partial(_BODIES[self.body][0], activation)
+        if self.remat:
+            layer = jax.checkpoint(layer, policy=_POLICIES[self.remat], prevent_cse=not self.scanned)
+
+        def loss(x: Array, weights: dict[str, Array]) -> Array:
+            if self.scanned:
+                x, _ = jax.lax.scan(lambda x, weights: (layer(x, weights), None), x, weights)
+            else:
+                for index in range(self.layers):
+                    x = layer(x, {name: stacked[index] for name, stacked in weights.items()})
+            return x.astype(jnp.float32).sum()
+
+        return jax.grad(loss, argnums=0 if self.frozen else 1)
+
+    def arguments(
+        self, rows: int, dtype: Any, sharding: Any = None
+    ) -> tuple[jax.ShapeDtypeStruct, dict[str, jax.ShapeDtypeStruct]]:
+        """The shapes of x, `rows` times UNITS elements, and of the weights of all layers."""
+        x = (rows * UNITS // (_SIDE**2 * _CHANNELS), _SIDE, _SIDE, _CHANNELS)
+        struct = functools.partial(jax.ShapeDtypeStruct, dtype=dtype, sharding=sharding)
+        weights = {name: struct((self.layers, *shape)) for name, shape in _BODIES[self.body][1].items()}
+        return struct(x if self.body == "conv + bias" else (rows, UNITS)), weights
+
+
+# The geometric means are over these; under remat all choices are alike, which only thins the differences.
+BLOCKS = tuple(
+    [Block(body, scanned) for body in _BODIES for scanned in (False, True)]
+    + [Block(body, scanned, frozen=True) for body in ("MLP", "residual + norm") for scanned in (False, True)]
+)
+REMAT_BLOCKS = tuple(
+    Block(body, scanned, remat=remat)
+    for body, remat in (("MLP", "remat"), ("feed-forward", "remat"), ("feed-forward", "dots saveable"))
+    for scanned in (False, True)
+)

@@ -1,0 +1,92 @@
+"""The machine's best measured rate of float32 matrix products: what a sweep is held against."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+
+SIZES = (512, 1024, 2048)
+_OPERATIONS = 1.5e10  # per measurement: long beside the clock, short beside the neighbours' whims
+
+
+def candidates() -> dict[str, Callable[[], float]]:
+    """Measurements by name, each a function that runs once and returns operations per second.
+
+    Square matrices of several sizes, with all cores in one product and with one product per core.
+    """
+    found: dict[str, Callable[[], float]] = {}
+    for size in SIZES:
+        repeats = max(1, round(_OPERATIONS / (2 * size**3)))
+        found[f"jax, {size}, all cores in one"] = _jax_shared(size, repeats)
+        found[f"jax, {size}, one per core"] = _jax_per_core(size, repeats)
+        torch_rate = _torch(size, repeats)
+        if torch_rate is not None:
+            found[f"torch, {size}, all cores in one"] = torch_rate
+    return found
+
+
+def _operands(size: int) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(size)
+    first, second = (generator.standard_normal((size, size), np.float32) for _ in range(2))
+    return first, second / np.float32(size**0.5)  # the product of products neither grows nor shrinks
+
+
+def _rate(run: Callable[[], Any], operations: float) -> Callable[[], float]:
+    run()  # compile, and warm the caches
+
+    def measure() -> float:
+        began = time.perf_counter()
+        run()
+        return operations / (time.perf_counter() - began)
+
+    return measure
+
+
+def _chain(x: Any, y: Any, repeats: int) -> Any:
+    return jax.lax.fori_loop(0, repeats, lambda _, x: x @ y, x)
+
+
+def _jax_shared(size: int, repeats: int) -> Callable[[], float]:
+    x, y = jax.device_put(_operands(size), jax.devices()[0])
+    compiled = jax.jit(lambda x, y: _chain(x, y, repeats))
+    return _rate(lambda: compiled(x, y).block_until_ready(), repeats * 2 * size**3)
+
+
+def _jax_per_core(size: int, repeats: int) -> Callable[[], float]:
+    count = len(jax.devices())
+    repeats = max(1, repeats // count)
+    mesh, spread = Mesh(np.array(jax.devices()), ("rows",)), PartitionSpec("rows")
+    one_each = jax.jit(
+        jax.shard_map(
+            lambda x, y: _chain(x[0], y[0], repeats)[None],
+            mesh=mesh,
+            in_specs=spread,
+            out_specs=spread,
+            check_vma=False,
+        )
+    ).lower(*(jnp.stack([operand] * count) for operand in _operands(size)))
+    compiled = one_each.compile(compiler_options={"xla_cpu_multi_thread_eigen": False})
+    sharding = jax.sharding.NamedSharding(mesh, spread)
+    x, y = (jax.device_put(np.stack([operand] * count), sharding) for operand in _operands(size))
+    return _rate(lambda: compiled(x, y).block_until_ready(), count * repeats * 2 * size**3)
+
+
+def _torch(size: int, repeats: int) -> Callable[[], float] | None:
+    try:
+        import torch
+    except ImportError:
+        return None
+    x, y = (torch.from_numpy(operand) for operand in _operands(size))
+
+    def run() -> None:
+        product = x
+        for _ in range(repeats):
+            product = product @ y
+
+    return _rate(run, repeats * 2 * size**3)
