@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.sharding import AxisType, NamedSharding, PartitionSpec, auto_axes
 from jax.typing import ArrayLike
 
 from jax_leaky.units import _inputs, _pair, _wide
@@ -143,7 +144,11 @@ def update(
     a = None if a is None else _inputs.like_z("a", a, z)
     gradient = None if gradient is None else _inputs.like_z("gradient", gradient, z)
     where = None if where is None else _inputs.kept(where, z)
-    return _fold(counts, z, a, _inputs.slope_of(negative_slope, units, z.dtype), gradient, where)
+    slope = _inputs.slope_of(negative_slope, units, z.dtype)
+    fold, mesh = _fold, jax.typeof(z).sharding.mesh
+    if AxisType.Explicit in mesh.axis_types:  # the counts are the same everywhere: leave the way there to XLA
+        fold = auto_axes(_fold, out_sharding=NamedSharding(mesh, PartitionSpec()))
+    return fold(counts, z, a, slope, gradient, where)
 
 
 @jax.jit

@@ -84,7 +84,7 @@ def srank(a: ArrayLike, share: float = 0.99) -> Array:
 
 
 def _singular_values(a: ArrayLike) -> tuple[Array, Array]:
-    """The singular values up to a power of two that every rank cancels, and whether all of `a` is finite."""
+    """The singular values, and whether all of `a` is finite."""
     a = _inputs.floating("a", a)
     if a.ndim != 2 or 0 in a.shape:
         raise ValueError(
@@ -94,6 +94,4 @@ def _singular_values(a: ArrayLike) -> tuple[Array, Array]:
         a = a.astype(jnp.float32)
     valid = jnp.all(jnp.isfinite(a))
     a = jnp.where(valid, a, jnp.zeros_like(a))
-    # By its own size, so that the square of a small matrix does not underflow.
-    _, exponent = jnp.frexp(jnp.max(jnp.abs(a)))
-    return jnp.linalg.svd(jnp.ldexp(a, -exponent), compute_uv=False), valid
+    return jnp.linalg.svd(a, compute_uv=False), valid

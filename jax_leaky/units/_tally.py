@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.typing import ArrayLike
 
 from jax_leaky.units import _pair
 from jax_leaky.units._pair import Pair
@@ -58,14 +59,17 @@ def tally(z: Array, a: Array | None, slope: Array, gradient: Array | None, keep:
     in_a_block = -(-rows // _BLOCKS)
 
     def blocks(x: Array) -> Array:
+        # Every _BLOCKS-th row is in the same block, so that rows spread over devices are so in every block.
         padding = ((0, _BLOCKS * in_a_block - rows), (0, 0))
-        return jnp.pad(x, padding).reshape(_BLOCKS, in_a_block, x.shape[1])
+        return jnp.pad(x, padding).reshape(in_a_block, _BLOCKS, x.shape[1])
 
     samples = jax.tree.map(blocks, _Samples(z, a, gradient, keep, place))
-    none = jax.tree.map(lambda x: x[0], samples)._replace(keep=jnp.zeros((in_a_block, 1), bool))
-    cells, _ = lax.scan(
-        lambda cells, block: (_both(cells, _cells(block, slope)), None), _cells(none, slope), samples
-    )
+
+    def block(index: ArrayLike) -> _Samples:
+        return jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, index, axis=1, keepdims=False), samples)
+
+    none = _cells(block(0)._replace(keep=jnp.zeros((in_a_block, 1), bool)), slope)
+    cells = lax.fori_loop(0, _BLOCKS, lambda index, cells: _both(cells, _cells(block(index), slope)), none)
     return Tally(
         nonfinite=_sum(cells.nonfinite),
         fired=_sum(cells.fired),

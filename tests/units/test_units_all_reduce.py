@@ -100,7 +100,7 @@ def test_the_sum_of_limbs_carries():
 
 
 def test_the_latest_position_wins_in_both_limbs():
-    starts = (5, 2**32 + 1, 2**32 + 7, 2**32 - 1)
+    starts = (5, 2**32 + 1, 2**32 + 7, 2**32 - 5)
     parts = [units.update(units.init(1, start=start), np.ones((1, 1), np.float32)) for start in starts]
     stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)
     reduced = jax.vmap(lambda counts: units.all_reduce(counts, "d"), axis_name="d", out_axes=None)(stack)
@@ -130,6 +130,15 @@ def test_a_non_finite_value_on_one_device_is_seen_on_all(mesh):
     assert units.summarize(count(z)).to_row()["notes"] == {"layer": "invalid: 1 non-finite values"}
 
 
-def test_automatic_sharding_needs_no_call(mesh):
-    sharded = jax.device_put(Z, jax.NamedSharding(mesh, P("data")))
-    assert_equal_counts(jax.jit(units.update)(units.init(3), sharded), units.update(units.init(3), Z))
+@pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
+@pytest.mark.parametrize("masked", [False, True])
+def test_sharded_arrays_need_no_call(axis_type, masked):
+    mesh = jax.make_mesh((4,), ("data",), (axis_type,), devices=jax.devices()[:4])
+    z, where = Z.reshape(4, 2, 4, 3), np.arange(32).reshape(4, 2, 4) % 5 > 0
+    sharded, sharded_where = jax.device_put((z, where), jax.NamedSharding(mesh, P("data")))
+    actual = jax.jit(units.update)(
+        units.init(3), sharded, gradient=sharded, where=sharded_where if masked else None
+    )
+    expected = units.update(units.init(3), z, gradient=z, where=where if masked else None)
+    assert_equal_counts(actual, expected)
+    assert units.summarize(actual).to_row() == units.summarize(expected).to_row()

@@ -99,10 +99,11 @@ def ones(sign, rows=1):
     return units.update(units.init(1), np.full((rows, 1), sign, np.float32))
 
 
+@pytest.mark.parametrize("times", [31, 40])
 @pytest.mark.parametrize(("extra", "rare"), [(0, 0), (1, 1)])
-def test_rare_at_the_very_edge_of_huge_counts(extra, rare):
-    # 2^40 firings in 100 x 2^40 samples are not below 0.01; one more silent sample makes them so.
-    counts = units.merge(doubled(ones(1), 40), doubled(ones(-1, 99), 40))
+def test_rare_at_the_very_edge_of_huge_counts(extra, rare, times):
+    # 3 x 2^40 firings in 300 x 2^40 samples are not below 0.01; one more silent sample makes them so.
+    counts = units.merge(doubled(ones(1, 3), times), doubled(ones(-1, 297), times))
     counts = units.merge(counts, ones(-1)) if extra else counts
     assert float(units.summarize(counts).layer["rare"]) == rare
 
@@ -212,8 +213,8 @@ def test_silence_is_measured_across_batches_and_exactly():
     counts = units.update(counts, np.full((3, 2), -1, np.float32))
     assert units.summarize(counts).since_fired.to_numpy().tolist() == [3, 2**40 + 4]
     late = units.update(units.init(1, start=2**32 + 5), np.float32([[-1]]))
-    early = units.update(units.init(1, start=2**32 - 1), np.float32([[1]]))
-    assert units.summarize(units.merge(late, early)).since_fired.to_numpy().tolist() == [6]
+    early = units.update(units.init(1, start=2**32 - 3), np.float32([[1]]))
+    assert units.summarize(units.merge(late, early)).since_fired.to_numpy().tolist() == [8]
 
 
 def test_summaries_of_many_networks_by_vmap():
