@@ -1,0 +1,87 @@
+"""Forward mode: there with ``forward_mode=True``, refused with JAX's TypeError without."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import leaky_relu_oracle as oracle
+import numpy as np
+import pytest
+
+from jax_leaky import leaky_relu
+
+X = np.random.default_rng(0).standard_normal((3, 10)).astype(np.float32)
+TANGENT = np.random.default_rng(1).standard_normal(X.shape).astype(np.float32)
+EDGES = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -1.0], np.float32)
+REFUSED = "can't apply forward-mode autodiff"
+
+every_case = pytest.mark.parametrize(
+    ("residual", "slope"),
+    [
+        ("bits", 0.2),
+        ("mask", -0.5),
+        ("output", 0.2),
+        ("output", 0.0),
+        ("bits", jnp.float32(0.2)),
+        ("mask", jnp.float32(-0.5)),
+    ],
+    ids=lambda case: None if isinstance(case, str) else f"{type(case).__name__}{float(case):.1f}",
+)
+
+
+@every_case
+class TestWithForwardMode:
+    def test_jvp(self, residual, slope):
+        f = partial(leaky_relu, negative_slope=slope, residual=residual, forward_mode=True)
+        y, tangent = jax.jit(lambda x, t: jax.jvp(f, (x,), (t,)))(X, TANGENT)
+        oracle.assert_identical(y, oracle.value(X, slope))
+        oracle.assert_equal(tangent, oracle.pullback(X, slope, TANGENT))
+
+    def test_jacfwd(self, residual, slope):
+        f = partial(leaky_relu, negative_slope=slope, residual=residual, forward_mode=True)
+        jacobian = jax.jit(jax.jacfwd(f))(EDGES)
+        oracle.assert_equal(jnp.diag(jacobian), oracle.pullback(EDGES, slope, np.ones_like(EDGES)))
+        assert not (jacobian - jnp.diag(jnp.diag(jacobian))).any()
+
+    def test_linearize_and_its_transpose(self, residual, slope):
+        f = partial(leaky_relu, negative_slope=slope, residual=residual, forward_mode=True)
+        y, linear = jax.linearize(f, jnp.asarray(X))
+        oracle.assert_identical(y, oracle.value(X, slope))
+        oracle.assert_equal(linear(TANGENT), oracle.pullback(X, slope, TANGENT))
+        (transposed,) = jax.linear_transpose(linear, X)(TANGENT)
+        oracle.assert_equal(transposed, oracle.pullback(X, slope, TANGENT))
+
+    def test_reverse_over_forward(self, residual, slope):
+        f = partial(leaky_relu, negative_slope=slope, residual=residual, forward_mode=True)
+        hessian = jax.jit(jax.jacrev(jax.jacfwd(lambda x: (f(x) ** 3).sum())))(X[0])
+        a = np.where(X[0] > 0, 1, np.float32(slope))
+        np.testing.assert_allclose(hessian, np.diag(6 * a**3 * X[0]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("residual", ["bits", "mask"])
+def test_the_tangent_of_a_differentiated_slope(residual):
+    """dy = y' dx + [x <= 0] x da."""
+    f = partial(leaky_relu, residual=residual, forward_mode=True)
+    slope, slope_tangent = np.linspace(-0.5, 2, 10, dtype=np.float32), TANGENT[0]
+    y, tangent = jax.jit(lambda p, t: jax.jvp(f, p, t))((X, slope), (TANGENT, slope_tangent))
+    oracle.assert_identical(y, oracle.value(X, slope))
+    expected = np.where(X > 0, TANGENT, slope * TANGENT + X * slope_tangent)
+    np.testing.assert_allclose(tangent, expected, rtol=1e-5)
+    alone = jax.jvp(lambda a: f(jnp.array([jnp.inf, -2.0]), a), (0.5,), (1.0,))[1]
+    np.testing.assert_array_equal(alone, [0, -2])
+
+
+@every_case
+@pytest.mark.parametrize(
+    "transform",
+    [
+        lambda f: jax.jvp(f, (X,), (TANGENT,)),
+        lambda f: jax.jacfwd(f)(X),
+        lambda f: jax.linearize(f, jnp.asarray(X))[1](jnp.asarray(TANGENT)),  # raises when called
+        lambda f: jax.jit(lambda x: jax.jvp(f, (x,), (x,)))(X),
+    ],
+    ids=["jvp", "jacfwd", "linearize", "jit"],
+)
+def test_without_it_jax_refuses(transform, residual, slope):
+    with pytest.raises(TypeError, match=REFUSED):
+        transform(partial(leaky_relu, negative_slope=slope, residual=residual))
