@@ -1,28 +1,30 @@
-"""Measures what the experiments' machinery reaches on this machine: `python -m experiments.benchmark NAME`."""
+"""Measures on this machine what the README says of speed and memory: `python -m experiments.benchmark NAME`."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import pkgutil
+import importlib.util
 
-from experiments import benchmarks
-from experiments.lab import devices, interrupt
+from experiments.lab import interrupt
+
+# Each is a module in benchmarks/ with `add_flags(parser)`, `run(flags)` and a first line that says what it measures.
+NAMES = ("residuals", "sweep", "tracing")
 
 
 def main() -> None:
-    """The command line: one subcommand per file in benchmarks/."""
+    """The command line: a subcommand per benchmark."""
     parser = argparse.ArgumentParser(prog="python -m experiments.benchmark", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="NAME")
-    for found in pkgutil.iter_modules(benchmarks.__path__):
-        module = importlib.import_module(f"{benchmarks.__name__}.{found.name}")
-        if hasattr(module, "run"):
-            text = module.__doc__ or ""
-            command = commands.add_parser(found.name, help=text.partition("\n")[0], description=text)
-            module.add_flags(command)
-            command.set_defaults(run=module.run)
+    for name in NAMES:
+        if importlib.util.find_spec(f"experiments.benchmarks.{name}") is None:
+            continue
+        module = importlib.import_module(f"experiments.benchmarks.{name}")
+        text = module.__doc__ or ""
+        command = commands.add_parser(name, help=text.partition("\n")[0], description=text)
+        module.add_flags(command)
+        command.set_defaults(run=module.run)
     flags = parser.parse_args()
-    devices.use_all_cores()
     interrupt.enter(lambda: interrupt.interruptible(lambda: flags.run(flags)))
 
 

@@ -32,7 +32,8 @@ from experiments.lab.errors import LabError
 from experiments.lab.mlp import MLP, cross_entropy, look
 from experiments.lab.progress import progress
 from experiments.lab.sweep import Group, fingerprint, sweep
-from experiments.lab.watch import layers_to_json, unwatched, watch
+from experiments.lab.watch import layers_to_json, recorded_steps, unwatched, watch
+from experiments.reports.dead_neurons import report
 
 NAME = "dead_neurons"
 MEASURES = (
@@ -56,18 +57,19 @@ class Config:
     """What is trained, on what, and where it is written."""
 
     out: Path = Path("runs/dead_neurons")
-    """The folder of the run: rows, plots and page. A folder that holds a run of other settings is refused."""
+    """The folder of the run: rows, plots and page.
+    A folder that holds a run of other settings is refused, not overwritten."""
 
-    seeds: int | None = None
-    """How many networks, 0, 1, 2, ..., per combination. By default 5; 2 with --smoke, 20 with --full."""
+    seeds: int = 5
+    """How many networks, of seed 0, 1, 2, ..., are trained per combination."""
 
-    steps: int | None = None
-    """How many training steps. By default 400; 64 with --smoke, 5,000 with --full."""
+    steps: int = 400
+    """Training steps of each network."""
 
     data: str = "auto"
-    """Where the images come from: auto (the system's Fashion-MNIST files, else the subset that comes with the
-    project), embedded, system, digits, or a folder of IDX files with MNIST's names. From the full set a run draws
-    the same 5,000 + 1,000 images that are embedded, unless --full is given."""
+    """Where the images come from: auto, embedded, system, digits, or a folder of IDX files with MNIST's names.
+    auto takes the system's Fashion-MNIST files, else the subset that comes with the project.
+    Without --full a run draws the same 5,000 + 1,000 images from the whole set that the subset holds."""
 
     negative_slopes: tuple[float, ...] = (0.0, 0.01, 0.2)
     """The slopes of LeakyReLU to compare; 0 is ReLU."""
@@ -76,14 +78,14 @@ class Config:
     """sgd has momentum 0.9."""
 
     learning_rates: tuple[float, ...] = ()
-    """The learning rates, for every optimiser. By default each optimiser's own four, from safe to too high:
-    0.003 to 0.1 for sgd and 0.001 to 0.1 for adam."""
+    """Learning rates for every optimiser.
+    Without it each has its own four, from safe to too high: 0.003 to 0.1 for sgd, 0.001 to 0.1 for adam."""
 
     hidden: tuple[int, ...] = (128, 128, 128, 128)
     """The widths of the hidden layers."""
 
     batch_size: int = 128
-    """Images per step."""
+    """Images per training step."""
 
     smoke: bool = False
     """A few seconds on scikit-learn's digits, to see that everything works."""
@@ -93,6 +95,12 @@ class Config:
 
     fresh: bool = False
     """Remove what an earlier run has left in the folder, and start over."""
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "smoke": {"seeds": 2, "steps": 64, "data": "digits"},
+    "full": {"seeds": 20, "steps": 5000},
+}
 
 
 class Row(NamedTuple):
@@ -125,7 +133,7 @@ def train(row: Row, images: batches.Images, *, config: Config, optimizer: str) -
     rule = OPTIMIZERS[optimizer](row.learning_rate)
     start_key, batch_key = jax.random.split(jax.random.key(row.seed))
     params = model.start(start_key, images.train_images.shape[1])
-    samples, steps = images.train_images.shape[0], recorded_steps(config.steps or 0)
+    samples, steps = images.train_images.shape[0], recorded_steps(config.steps)
     order = batches.shuffled_epochs(batch_key, samples, steps[-1], config.batch_size)
     probe = images.standardize(images.test_images)
 
@@ -157,17 +165,12 @@ def train(row: Row, images: batches.Images, *, config: Config, optimizer: str) -
     return lax.scan(until_next_record, (params, rule.init(params), unwatched(config.hidden)), spans)[1]
 
 
-def recorded_steps(steps: int) -> list[int]:
-    """0, 1, 2, 4, 8, ... and the last."""
-    return [0, *(2**power for power in range(steps.bit_length()) if 2**power < steps), steps]
-
-
 def groups_of(config: Config) -> list[Group]:
     """The table of the sweep: one compiled program per optimiser, seeds innermost."""
     groups = []
     for optimizer in config.optimizers:
         rates = config.learning_rates or LEARNING_RATES[optimizer]
-        grid = itertools.product(rates, config.negative_slopes, range(config.seeds or 0))
+        grid = itertools.product(rates, config.negative_slopes, range(config.seeds))
         rows = [Row(np.float32(slope), np.float32(rate), np.uint32(seed)) for rate, slope, seed in grid]
         life = functools.partial(train, config=config, optimizer=optimizer)
         groups.append(Group(optimizer, life, rows, functools.partial(to_records, optimizer, config)))
@@ -184,7 +187,7 @@ def to_records(optimizer: str, config: Config, row: Row, history: History) -> li
     }
     finite = np.isfinite(history.loss) & np.isfinite(history.layers["always_negative"]).all(axis=1)
     records = []
-    for place, step in enumerate(recorded_steps(config.steps or 0)):
+    for place, step in enumerate(recorded_steps(config.steps)):
         layers = layers_to_json({name: np.asarray(values[place]) for name, values in history.layers.items()})
         figures = {
             name: store.number(getattr(history, name)[place])
@@ -194,17 +197,8 @@ def to_records(optimizer: str, config: Config, row: Row, history: History) -> li
     return records
 
 
-def settle(config: Config) -> Config:
-    """The configuration with its defaults filled in, or a LabError that says what is wrong with it."""
-    if config.smoke and config.full:
-        raise LabError("--smoke and --full ask for opposite things: choose one.")
-    seeds, steps = (2, 64) if config.smoke else (20, 5000) if config.full else (5, 400)
-    config = dataclasses.replace(
-        config,
-        seeds=seeds if config.seeds is None else config.seeds,
-        steps=steps if config.steps is None else config.steps,
-        data="digits" if config.smoke and config.data == "auto" else config.data,
-    )
+def check(config: Config) -> None:
+    """Raises a LabError that says what is wrong with a configuration, if anything is."""
     for name in ("seeds", "steps", "batch_size"):
         if getattr(config, name) < 1:
             raise LabError(f"--{name.replace('_', '-')} is {getattr(config, name)}: give 1 or more.")
@@ -221,7 +215,6 @@ def settle(config: Config) -> Config:
         raise LabError(f"--learning-rates is {config.learning_rates}: give positive numbers.")
     if not all(math.isfinite(slope) for slope in config.negative_slopes):
         raise LabError(f"--negative-slopes is {config.negative_slopes}: give finite numbers.")
-    return config
 
 
 def identity_of(config: Config, dataset: data.Dataset) -> dict[str, Any]:
@@ -237,9 +230,7 @@ def identity_of(config: Config, dataset: data.Dataset) -> dict[str, Any]:
 
 def run(config: Config) -> None:
     """The experiment from its settings to its report."""
-    from experiments.reports.dead_neurons import report
-
-    config = settle(config)
+    check(config)
     dataset = data.load(config.data, full=config.full)
     if config.batch_size > len(dataset.train_labels):
         raise LabError(
@@ -260,7 +251,7 @@ def run(config: Config) -> None:
 
 def main() -> None:
     """The command line."""
-    config = cli.parse(Config, prog=f"python -m experiments.{NAME}", description=__doc__)
+    config = cli.parse(Config, PRESETS, prog=f"python -m experiments.{NAME}", description=__doc__)
     devices.use_all_cores()
     interrupt.enter(lambda: interrupt.interruptible(lambda: run(config)))
 

@@ -50,14 +50,14 @@ def operations_per_step(config: dead_neurons.Config, features: int, classes: int
 
 def run(flags: argparse.Namespace) -> None:
     """Measures, prints, and writes the results where asked."""
-    config = dead_neurons.settle(dataclasses.replace(dead_neurons.Config(), seeds=flags.rounds))
+    devices.use_all_cores()
+    config = dataclasses.replace(dead_neurons.Config(), seeds=flags.rounds)
     images = batches.images_of(data.load())
     groups = dead_neurons.groups_of(config)
     programs, placed = compile_groups(groups, images)
     rates = matrix_rate.candidates()
     torch_way = _fastest_torch(images, config)
     found: dict[str, list[float]] = {name: [] for name in (*rates, "sweep", "torch")}
-    steps = dead_neurons.recorded_steps(config.steps or 0)[-1]
     with tempfile.TemporaryDirectory() as place, store.open_run(Path(place) / "run", {}) as folder:
         for seed in range(flags.rounds):
             for name, measure in rates.items():
@@ -66,7 +66,7 @@ def run(flags: argparse.Namespace) -> None:
             for first, program in enumerate(programs):
                 rows = [row for row, value in enumerate(program.group.rows) if value.seed == seed]
                 execute(program, placed, folder, counted.append, first * len(program.group.rows), rows)
-            found["sweep"].append(sum(counted) * steps / (time.perf_counter() - began))
+            found["sweep"].append(sum(counted) * config.steps / (time.perf_counter() - began))
             if torch_way is not None:
                 found["torch"].append(_torch_rate(images, config, torch_way, seed))
             print(

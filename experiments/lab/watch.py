@@ -71,6 +71,11 @@ def watch(
     return layers, Masks(now, initial)
 
 
+def recorded_steps(steps: int) -> list[int]:
+    """0, 1, 2, 4, 8, ... and the last."""
+    return [0, *(2**power for power in range(steps.bit_length()) if 2**power < steps), steps]
+
+
 def layers_to_json(layers: dict[str, np.ndarray]) -> dict[str, list[Any]]:
     """A list with a value per layer for each measure; None where there is none."""
     lists: dict[str, list[Any]] = {
