@@ -22,6 +22,7 @@ import numpy as np
 from jax import lax
 from jax.extend import core as jex
 from jax.extend import source_info_util
+from jax.sharding import PartitionSpec
 
 TESTED = ((0, 10), (0, 13))
 """Half-open interval of the JAX versions on which the tests of this module have run."""
@@ -116,6 +117,12 @@ def is_plumbing(jaxpr: Any) -> bool:
 
 
 # Running an equation
+
+
+def is_staging() -> bool:
+    """Whether operations are being written into a jaxpr (under jit, say) rather than run at once."""
+    asked = getattr(jex, "unsafe_am_i_under_a_jit_DO_NOT_USE", None)
+    return True if asked is None else bool(asked())
 
 
 @contextlib.contextmanager
@@ -222,6 +229,12 @@ def has_layouts(eqn: Any) -> bool:
 def varying_axes(aval: Any) -> frozenset[str]:
     """The mesh axes over whose shards a value inside shard_map differs."""
     return frozenset(getattr(getattr(aval, "manual_axis_type", None), "varying", ()))
+
+
+def replicated(value: Any) -> Any:
+    """`value`, its parts brought together where its type says that they lie on several devices."""
+    spec = getattr(getattr(jax.typeof(value), "sharding", None), "spec", ())
+    return jax.reshard(value, PartitionSpec()) if any(axis is not None for axis in spec) else value
 
 
 def as_varying(value: Any, axes: frozenset[str]) -> Any:

@@ -56,9 +56,11 @@ def observe(
 ) -> Callable[..., tuple[Any, dict[str, Any]]]:
     """The same function, which also returns what its activations see.
 
-    Values and gradients are those of `fn`: every equation runs as before. The result composes with jit, grad,
-    vmap and scan like `fn` itself; put it in a `jax.jit` if it is called more than once, since each call traces
-    `fn` anew. No gradient flows through the records.
+    Values and gradients are those of `fn`. Under jit every equation stands as before, and what a record adds is one
+    more use of z, as if it were written into the model by hand; outside jit `fn` itself runs, and its equations
+    run a second time for the records. The result composes with jit, grad, vmap and scan like `fn` itself; put it
+    in a `jax.jit` if it is called more than once, since each call traces `fn` anew. No gradient flows through the
+    records.
 
     Args:
         fn: as for `list_sites`.
@@ -70,8 +72,9 @@ def observe(
             with a warning.
 
     Returns:
-        A function of the arguments of `fn` that returns `(fn(*args), {site name: record})`. A site that is only
-        reached at times (`Site.conditional`) has a `Reached(times, record)`.
+        A function of the arguments of `fn` that returns `(fn(*args), {site name: record})`, in the order of the
+        program; a jit around it sorts the names, as it does with every dict. A site that is only reached at times
+        (`Site.conditional`) has a `Reached(times, record)`.
 
     Raises:
         TypeError: from the returned function: `fn` is not callable or does not trace.

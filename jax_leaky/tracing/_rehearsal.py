@@ -49,7 +49,7 @@ def _rehearse() -> bool:
     x = jnp.array([-1.0, -0.25, 0.5, 2.0])
     try:
         plan = Planner().plan(jax.make_jaxpr(_program)(x), Scope())
-        visitor = Visitor(record=lambda site, visit: (visit.z > 0).sum())
+        visitor = Visitor(record=lambda _, visit: (visit.z > 0).sum())
 
         def replayed(x: Array) -> tuple[Array, dict[str, Array]]:
             (out,), records = replay(plan, visitor, [x])

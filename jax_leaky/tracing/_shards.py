@@ -1,6 +1,5 @@
 """`jax.shard_map`: each shard records what it sees; copies of one shard are recorded once."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -75,8 +74,7 @@ class ShardMap:
             )(*values)
             if visitor.merge is not None:
                 for name, spot in spots.items():
-                    if math.prod(mesh.shape[axis] for axis in differing(spot)) > 1:
-                        records[name] = _records.fold_shards(records[name], visitor.merge)
-                    elif differing(spot):
-                        records[name] = jax.tree.map(lambda leaf: leaf[0], records[name])
+                    if differing(spot):
+                        everywhere = jax.tree.map(internals.replicated, records[name])
+                        records[name] = _records.fold_shards(everywhere, visitor.merge)
         return outputs, records

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from jax_leaky.tracing import _jax_internals as internals
 from jax_leaky.tracing import _nnx
 from jax_leaky.tracing._plan import Planner
 from jax_leaky.tracing._program import Plan, Records, Scope
@@ -43,6 +44,7 @@ class Traced:
         if _nnx.modules_in(fn, getattr(fn, "__self__", None), args, kwargs):
             self._functional = _nnx.Functional(fn, args, kwargs)
             fn, args, kwargs = self._functional, (self._functional.state, self._functional.rest), {}
+        self._call = functools.partial(fn, *args, **kwargs)
         leaves, structure = jax.tree.flatten((tuple(args), kwargs))
         self._dynamic = [leaf for leaf in leaves if _is_traced(leaf)]
 
@@ -61,6 +63,7 @@ class Traced:
             raise TypeError(
                 f"{who} could not trace {_name(fn)}: {_first_line(error)}{_remedy(error)}"
             ) from error
+        self._has_effects = bool(closed.effects)
         planner = Planner()
         self._plan = planner.plan(closed, Scope())
         self.sites = SiteList((spot.site for spot in self._plan.all_spots), planner.opaque)
@@ -69,18 +72,30 @@ class Traced:
         """The function's result and the records, in the order of the program."""
         if self._plan is None:
             return self._unobserved(), {}
+        if visitor.only_records and not self._has_effects and not internals.is_staging():
+            # Run at once, JAX compiles some functions as one (jnp.var, the gradient of a matrix product) whose
+            # equations, run one by one, may round otherwise. So the function runs itself, and replay runs beside it,
+            # before it: the function may donate its arguments.
+            still = [jax.lax.stop_gradient(leaf) for leaf in self._dynamic]
+            _, records = replay(self._plan, visitor, still)
+            result = self._call()
+        else:
+            result, records = self._replay(visitor)
+        if self._functional is not None:
+            result, state = result
+            self._functional.write_back(state)
+        ordered = {name: records[name] for name in self.sites.names if name in records}
+        return result, jax.tree.map(jax.numpy.asarray, ordered)  # remat gives constants back as NumPy arrays
+
+    def _replay(self, visitor: Visitor) -> tuple[Any, Records]:
+        assert self._plan is not None
         arrays, records = replay(self._plan, visitor, self._dynamic)
         supply = iter(arrays)
         outputs = [
             next(supply) if is_array else out
             for is_array, out in zip(self._is_array, self._outputs, strict=True)
         ]
-        result = jax.tree.unflatten(self._out_structure, outputs)
-        if self._functional is not None:
-            result, state = result
-            self._functional.write_back(state)
-        ordered = {name: records[name] for name in self.sites.names if name in records}
-        return result, jax.tree.map(jax.numpy.asarray, ordered)  # remat gives constants back as NumPy arrays
+        return jax.tree.unflatten(self._out_structure, outputs), records
 
 
 def _is_traced(leaf: Any) -> bool:

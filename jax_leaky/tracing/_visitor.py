@@ -42,6 +42,11 @@ class Visitor:
     record: Callable[[Site, Visit], Any] | None = None
     merge: Callable[[Any, Any], Any] | None = None
 
+    @property
+    def only_records(self) -> bool:
+        """Whether what the function computes stays untouched."""
+        return self.tap is None and self.replace is None
+
     def without_tap(self) -> "Visitor":
         """The same visitor, for a copy of a body through which no gradient flows."""
         return dataclasses.replace(self, tap=None)
