@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import sys
 import time
 from collections.abc import Callable, Iterator
+
+from rich import progress as rich_progress
 
 _LINES_APART = 10.0  # seconds between two lines where there is no terminal to draw a bar in
 
@@ -20,7 +21,7 @@ def progress(what: str, total: int, done: int = 0) -> Iterator[Callable[[int], N
         total: how many there are.
         done: how many of them an earlier run has finished.
     """
-    if sys.stdout.isatty() and importlib.util.find_spec("rich"):
+    if sys.stdout.isatty():
         with _bar(what, total, done) as advance:
             yield advance
     else:
@@ -29,8 +30,6 @@ def progress(what: str, total: int, done: int = 0) -> Iterator[Callable[[int], N
 
 @contextlib.contextmanager
 def _bar(what: str, total: int, done: int) -> Iterator[Callable[[int], None]]:
-    from rich import progress as rich_progress
-
     columns = (
         rich_progress.TextColumn(f"{what}"),
         rich_progress.BarColumn(bar_width=None),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
 
 _WIDTH = 100  # columns, where there is no terminal to ask
 
@@ -57,14 +60,7 @@ class Table(NamedTuple):
         return f"<table><caption>{escape(self.title)}</caption>{head}<tbody>{body}</tbody></table>{notes}"
 
     def show(self) -> None:
-        """Prints it: with rich where it is installed, and as Markdown otherwise."""
-        if importlib.util.find_spec("rich") is None:
-            print(self.to_markdown())
-            return
-        from rich import box
-        from rich.console import Console
-        from rich.table import Table as RichTable
-
+        """Prints it."""
         table = RichTable(title=self.title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
         table.show_edge = False
         for column, name in enumerate(self.header):

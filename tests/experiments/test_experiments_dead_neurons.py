@@ -1,0 +1,181 @@
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments import __main__ as listing
+from experiments import dead_neurons
+from experiments.lab.errors import LabError
+
+ROOT = Path(dead_neurons.__file__).parents[1]
+TINY = ["--smoke", "--hidden", "16", "8", "--steps", "8", "--learning-rates", "0.01", "1e9"]
+LEFT = {"config.json", "environment.json", "rows.jsonl", "summary.md", "report.html"}
+PLOTS = {"over_learning_rate.png", "over_steps.png", "in_depth.png"}
+
+
+def command(*flags, code=None, expect=0):
+    start = ["-c", code] if code else ["-m", "experiments.dead_neurons"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
+    done = subprocess.run(
+        [sys.executable, *start, *flags],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=300,
+    )
+    assert done.returncode == expect, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    return out, command(*TINY, "--out", str(out))
+
+
+def test_leaves_all_files_and_says_what_it_used(finished):
+    out, done = finished
+    assert {path.name for path in out.iterdir() if path.is_file()} == LEFT | PLOTS | {".lock"}
+    assert "data: scikit-learn's digits" in done.stdout
+    assert "n = 360 test images" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 100 + len(str(out))
+    environment = json.loads((out / "environment.json").read_text())
+    assert environment["packages"]["jax"]
+    assert "digits" in environment["data"]
+    assert environment["command"].startswith("python -m experiments.dead_neurons --smoke")
+    html = (out / "report.html").read_text()
+    assert html.count("data:image/png;base64,") == 3
+    assert str(out) in html  # the command that repeats it
+    assert "paired by seed" in (out / "summary.md").read_text()
+
+
+def test_rows_hold_every_record_of_every_network(finished):
+    rows = [json.loads(line) for line in (finished[0] / "rows.jsonl").read_text().splitlines()]
+    assert len(rows) == 2 * 2 * 3 * 2 * 5  # optimisers, rates, slopes, seeds, records
+    assert [row["step"] for row in rows[:5]] == [0, 1, 2, 4, 8]
+    measures = {"always_negative", "dead", "rare", "slope", "grad_dead", "died", "revived", "overlap"}
+    for row in rows:
+        assert measures < set(row)
+        assert all(len(row[name]) == 2 for name in measures)
+        if row["negative_slope"]:
+            assert row["dead"] == [None, None]
+        elif not row["diverged"]:
+            assert row["dead"] == row["always_negative"]
+
+
+def test_networks_of_a_seed_begin_equal_whatever_their_activation(finished):
+    rows = [json.loads(line) for line in (finished[0] / "rows.jsonl").read_text().splitlines()]
+    first = {}
+    for row in rows:
+        if row["step"] == 0:
+            # The first layer's pre-activations do not depend on the slope.
+            first.setdefault(row["seed"], set()).add(row["always_negative"][0])
+    assert all(len(shares) == 1 for shares in first.values())
+
+
+def test_a_diverged_network_is_counted_and_has_no_measures(finished):
+    rows = [json.loads(line) for line in (finished[0] / "rows.jsonl").read_text().splitlines()]
+    last = [row for row in rows if row["step"] == 8]
+    diverged = [row for row in last if row["diverged"]]
+    assert diverged
+    assert not any(row["diverged"] for row in last if row["learning_rate"] == 0.01)
+    assert "2/2" in finished[1].stdout
+    for row in diverged:
+        assert row["loss"] is None or None in row["always_negative"]
+
+
+def test_two_runs_and_other_device_counts_give_the_same_bytes(finished, tmp_path):
+    code = (
+        "import sys, jax; from experiments.lab import devices; devices.use_all_cores = lambda: "
+        "jax.config.update('jax_num_cpu_devices', 3); from experiments import dead_neurons; dead_neurons.main()"
+    )
+    command(*TINY, "--out", str(tmp_path), code=code)
+    assert (tmp_path / "rows.jsonl").read_bytes() == (finished[0] / "rows.jsonl").read_bytes()
+
+
+def test_another_configuration_is_refused_with_a_sentence(finished):
+    done = command(*TINY, "--steps", "9", "--out", str(finished[0]), expect=2)
+    assert "holds a run of steps 8, and this command has 9" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_matplotlib_it_still_runs(tmp_path):
+    # A finder that hides them; the run's numbers and page are there, and a sentence says what is missing.
+    code = """
+import importlib.util, sys
+class Hide:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "matplotlib":
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Hide())
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name, package=None: None if name == "matplotlib" else found(name, package)
+from pathlib import Path
+from experiments import dead_neurons as d
+d.run(d.Config(out=Path(sys.argv[1]), seeds=1, steps=2, data="digits", hidden=(8,), optimizers=("sgd",)))
+"""
+    done = command(str(tmp_path), code=code)
+    assert "matplotlib is missing" in done.stdout
+    assert "sgd 0.003 ReLU" in " ".join(done.stdout.split())
+    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == LEFT | {".lock"}
+    assert "matplotlib is missing" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"seeds": 0}, "--seeds is 0"),
+        ({"steps": -1}, "--steps is -1"),
+        ({"batch_size": 0}, "--batch-size is 0"),
+        ({"negative_slopes": ()}, "--negative-slopes is empty"),
+        ({"hidden": ()}, "--hidden is empty"),
+        ({"hidden": (4, 0)}, "--hidden is"),
+        ({"learning_rates": (0.1, 0.1)}, "names a value twice"),
+        ({"learning_rates": (0.1, -1.0)}, "--learning-rates is"),
+        ({"learning_rates": (float("nan"),)}, "--learning-rates is"),
+        ({"negative_slopes": (float("inf"),)}, "--negative-slopes is"),
+        ({"batch_size": 5001, "data": "embedded"}, "there are 5000 train images"),
+        ({"data": "nowhere"}, "is not a folder"),
+    ],
+)
+def test_a_wrong_setting_is_one_sentence(tmp_path, change, sentence):
+    with pytest.raises(LabError, match=sentence):
+        dead_neurons.run(dataclasses.replace(dead_neurons.Config(out=tmp_path / "run"), **change))
+    assert not (tmp_path / "run").exists()
+
+
+def test_opposite_presets_are_refused():
+    done = command("--smoke", "--full", expect=1)
+    assert "choose one" in done.stderr
+
+
+def test_help_explains_every_flag():
+    done = command("--help")
+    for field in dataclasses.fields(dead_neurons.Config):
+        assert f"--{field.name.replace('_', '-')}" in done.stdout
+
+
+def test_the_listing_has_a_line_for_each_experiment():
+    found = listing.experiments()
+    assert found["dead_neurons"].startswith("How many neurons die")
+    assert "benchmark" not in found
+    assert all(found.values())
+
+
+def test_identity_does_not_depend_on_where_things_lie():
+    from experiments.lab import data
+
+    dataset = data.load("embedded")
+    here = dead_neurons.identity_of(dead_neurons.Config(), dataset)
+    there = dead_neurons.identity_of(
+        dead_neurons.Config(out=Path("elsewhere"), data="embedded", fresh=True), dataset
+    )
+    other = dead_neurons.identity_of(dead_neurons.Config(steps=401), dataset)
+    assert here == there != other
+    assert np.float32(0.1) == np.float32(here["learning_rates"]["adam"][-1])
