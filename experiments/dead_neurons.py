@@ -63,7 +63,7 @@ class Config:
     seeds: int = 5
     """How many networks, of seed 0, 1, 2, ..., are trained per combination."""
 
-    steps: int = 400
+    steps: int = 256
     """Training steps of each network."""
 
     data: str = "auto"
