@@ -30,8 +30,9 @@ def was_positive(kept: Array, shape: tuple[int, ...], residual: Residual) -> Arr
     return _unpack(kept, shape)
 
 
-# jnp.packbits packs as well, but goes through a transposition and a sum of 32-bit numbers. A shift and an or along the
-# axis itself need less memory on the CPU and fewer cycles on a TPU; experiments/results/residuals.md has the figures.
+# jnp.packbits packs as well, but goes through a transposition and a sum of 32-bit numbers. A shift and a sum of bytes
+# along the axis itself need less memory on the CPU and fewer cycles on a TPU; experiments/results/residuals.md has the
+# figures.
 
 
 def _pack(positive: Array) -> Array:
@@ -39,19 +40,24 @@ def _pack(positive: Array) -> Array:
     shape, axis = positive.shape, _packing_axis(positive.shape)
     padding = [(0, -size % 8 if place == axis else 0) for place, size in enumerate(shape)]
     octets = jnp.pad(positive, padding).reshape(*shape[:axis], -(-shape[axis] // 8), 8, *shape[axis + 1 :])
-    place = lax.broadcasted_iota(jnp.uint8, octets.shape, axis + 1)
-    return lax.reduce_or(octets.astype(jnp.uint8) << place, axes=(axis + 1,))
+    shifted = octets.astype(jnp.uint8) << _places(octets.ndim, axis + 1)
+    return jnp.sum(shifted, axis=axis + 1, dtype=jnp.uint8)  # an or that XLA also knows across devices
 
 
 def _unpack(packed: Array, shape: tuple[int, ...]) -> Array:
     """The inverse: (..., ceil(n / 8), ...) uint8 -> the bool array of ``shape``."""
     axis = _packing_axis(shape)
-    place = lax.broadcasted_iota(
-        jnp.uint8, (*packed.shape[: axis + 1], 8, *packed.shape[axis + 1 :]), axis + 1
-    )
-    octets = jnp.expand_dims(packed, axis + 1) & (jnp.uint8(1) << place)
+    octets = jnp.expand_dims(packed, axis + 1) & (jnp.uint8(1) << _places(len(shape) + 1, axis + 1))
     padded = (octets != 0).reshape(*shape[:axis], 8 * packed.shape[axis], *shape[axis + 1 :])
     return lax.slice_in_dim(padded, 0, shape[axis], axis=axis)
+
+
+def _places(rank: int, axis: int) -> Array:
+    """0 to 7 along ``axis``, the places of eight elements in their byte.
+
+    Of size 1 along the others: XLA lifts it out of a loop, and at full size it would lie in memory beside the bits.
+    """
+    return lax.broadcasted_iota(jnp.uint8, [8 if place == axis else 1 for place in range(rank)], axis)
 
 
 def _packing_axis(shape: tuple[int, ...]) -> int:
