@@ -82,7 +82,7 @@ def _bytes_moved(
     inputs = [around[name].shape for name in instruction.operands if name in around]
     read = [
         _bytes(shape) if sliced is None else min(_bytes(shape), sliced)
-        for shape, sliced in zip(inputs, _sliced(instruction, inside, len(inputs), around), strict=True)
+        for shape, sliced in zip(inputs, _sliced(instruction, inside, len(inputs)), strict=True)
     ]
     if instruction.opcode.endswith("-start"):  # its result names the source too
         return sum(read) + _bytes(_first(instruction.shape))
@@ -96,9 +96,7 @@ def _bytes_moved(
     return sum(read) + written
 
 
-def _sliced(
-    instruction: _Instruction, inside: _Computation, count: int, around: _Computation
-) -> list[int | None]:
+def _sliced(instruction: _Instruction, inside: _Computation, count: int) -> list[int | None]:
     """For each operand the bytes that are read of it if it is only sliced, or updated in place; else None."""
     if instruction.opcode == "dynamic-slice":
         return [_bytes(instruction.shape), *[None] * (count - 1)]
