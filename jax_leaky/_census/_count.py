@@ -1,0 +1,92 @@
+"""`count_units`: the counts of one call, inside a training step."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jax_leaky._census import _visit
+from jax_leaky._census._result import Census
+from jax_leaky.tracing import Traced
+
+
+def count_units(
+    fn: Callable[..., Any], *, sites: str | Sequence[str] | None = None, rare_below: float = 0.01
+) -> Callable[..., tuple[Any, Census]]:
+    """The same function, which also returns the census of its call: one line in a jitted train step.
+
+    Values and gradients are those of `fn`; no gradient flows through the counts. It composes with jit, grad, vmap
+    and scan. What the step returns is all that is counted: return the `Census` to add them up over steps, or
+    `Census.scalars()` for a logger, or only some of those.
+
+    Args:
+        fn: as for `census`; the changes of an NNX module are kept, as in any call of it.
+        sites: names of sites, or patterns with `*`; all sites if None.
+        rare_below: a unit is rare that fires on less than this share of samples.
+
+    Returns:
+        A function of the arguments of `fn` that returns `(fn(*args), census)`.
+
+    Raises:
+        TypeError: from the returned function: `fn` is not callable or does not trace.
+        ValueError: from the returned function: `fn` has no activation, or none that `sites` names.
+
+    Example:
+        Flax Linen, the counts as the auxiliary output of the loss:
+
+        >>> import flax.linen as nn, jax, jax.numpy as jnp, optax
+        >>> from jax_leaky import count_units
+        >>> class MLP(nn.Module):
+        ...     @nn.compact
+        ...     def __call__(self, x):
+        ...         return nn.Dense(1)(nn.relu(nn.Dense(8)(x)))
+        >>> model, optimizer = MLP(), optax.sgd(0.1)
+        >>> @jax.jit
+        ... def train_step(params, state, x, y):
+        ...     def loss_of(params):
+        ...         out, counts = count_units(model.apply)(params, x)
+        ...         return jnp.mean((out - y) ** 2), counts
+        ...     (loss, counts), gradient = jax.value_and_grad(loss_of, has_aux=True)(params)
+        ...     updates, state = optimizer.update(gradient, state)
+        ...     return optax.apply_updates(params, updates), state, loss, counts
+        >>> x, y = jnp.ones((32, 4)), jnp.ones((32, 1))
+        >>> params = model.init(jax.random.key(0), x)
+        >>> state = optimizer.init(params)
+        >>> params, state, loss, counts = train_step(params, state, x, y)
+        >>> counts["MLP/relu"].n, counts["MLP/relu"].units
+        (32, 8)
+        >>> sorted(counts.scalars())[:3]
+        ['MLP/relu/act_freq', 'MLP/relu/always_negative', 'MLP/relu/always_on']
+
+        Flax NNX, whose batch statistics and random counters change as ever:
+
+        >>> from flax import nnx
+        >>> class Net(nnx.Module):
+        ...     def __init__(self, rngs):
+        ...         self.dense, self.norm = nnx.Linear(4, 8, rngs=rngs), nnx.BatchNorm(8, rngs=rngs)
+        ...     def __call__(self, x):
+        ...         return nnx.relu(self.norm(self.dense(x))).sum(axis=1, keepdims=True)
+        >>> @nnx.jit
+        ... def train_step(model, optimizer, x, y):
+        ...     def loss_of(model):
+        ...         out, counts = count_units(model)(x)
+        ...         return jnp.mean((out - y) ** 2), counts
+        ...     (loss, counts), gradient = nnx.value_and_grad(loss_of, has_aux=True)(model)
+        ...     optimizer.update(model, gradient)
+        ...     return loss, counts
+        >>> model = Net(nnx.Rngs(0))
+        >>> optimizer = nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param)
+        >>> loss, counts = train_step(model, optimizer, x, y)
+        >>> len(counts), bool(jnp.any(model.norm.mean[...] != 0))
+        (1, True)
+    """
+
+    @functools.wraps(fn, assigned=("__module__", "__name__", "__qualname__"), updated=())
+    def counted(*args: Any, **kwargs: Any) -> tuple[Any, Census]:
+        traced = Traced("count_units", fn, args, kwargs)
+        chosen = _visit.choose("count_units", traced, sites)
+        out, records = _visit.run(traced, chosen, lean=True)
+        return out, Census(records, chosen.opaque, rare_below)
+
+    return counted

@@ -1,0 +1,196 @@
+"""The census: what was counted at every site, and the forms in which it is told."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from jax_leaky._census import _html, _json, _plot, _table
+from jax_leaky._census._site import Record, SiteCensus
+from jax_leaky.tracing import Opaque
+
+if TYPE_CHECKING:
+    import rich.table
+    from matplotlib.figure import Figure
+
+
+@jax.tree_util.register_pytree_node_class
+class Census:
+    """What the activations of a function saw; from `census`, `count_units` or `load`.
+
+    Printed, it is a table with a row per site; a site in a scan over layers has a row per layer, `name[0]`,
+    `name[1]`, ... `census["MLP/relu"]` is the site's `SiteCensus`, which knows every unit.
+
+    It is a pytree: a jitted train step returns it, `jax.device_get` fetches it. `a + b` is the census of the
+    samples of a, then those of b.
+
+    Attributes:
+        opaque: the parts of the function that were not looked into.
+        rare_below: the share of samples below which a unit is rare.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jax_leaky import census
+        >>> def layer(z):
+        ...     with jax.named_scope("layer"):
+        ...         return jax.nn.relu(z)
+        >>> found = census(layer, [jnp.array([[1.0, -1.0]]), jnp.array([[-2.0, -3.0]])])
+        >>> found["layer/relu"].where("always_negative").tolist()
+        [1]
+        >>> found["layer/relu"].per_unit("act_freq").tolist()
+        [0.5, 0.0]
+    """
+
+    def __init__(
+        self, records: Iterable[Record], opaque: Iterable[Opaque] = (), rare_below: float = 0.01
+    ) -> None:
+        self._records = {record.info.name: record for record in records}
+        self.opaque = tuple(opaque)
+        self.rare_below = rare_below
+
+    # A pytree
+
+    def tree_flatten(self) -> tuple[tuple[Record, ...], tuple[tuple[Opaque, ...], float]]:
+        """For JAX: what was counted is data, what is known of the function is not."""
+        return tuple(self._records.values()), (self.opaque, self.rare_below)
+
+    @classmethod
+    def tree_unflatten(cls, static: tuple[tuple[Opaque, ...], float], records: Iterable[Any]) -> Census:
+        """For JAX."""
+        new = object.__new__(cls)
+        # While JAX builds trees of anything but arrays, a record may be a placeholder.
+        new._records = {getattr(getattr(r, "info", None), "name", str(i)): r for i, r in enumerate(records)}
+        new.opaque, new.rare_below = static
+        return new
+
+    # Its sites
+
+    @functools.cached_property
+    def sites(self) -> dict[str, SiteCensus]:
+        """The sites by name, in the order of the program."""
+        return {
+            name: SiteCensus(name, row, self.rare_below)
+            for record in self._records.values()
+            for name, row in record.rows()
+        }
+
+    def __getitem__(self, name: str) -> SiteCensus:
+        """The site of that name."""
+        if name not in self.sites:
+            raise KeyError(f"no site is named {name!r}: there are {', '.join(self.sites)}.")
+        return self.sites[name]
+
+    def __iter__(self) -> Iterator[SiteCensus]:
+        return iter(self.sites.values())
+
+    def __len__(self) -> int:
+        return len(self.sites)
+
+    # Adding up
+
+    def merge(self, other: Census) -> Census:
+        """The census of the samples of both, those of `other` coming after.
+
+        Raises:
+            TypeError: `other` is no census.
+            ValueError: the two are not of the same model: they differ in their sites.
+        """
+        if not isinstance(other, Census):
+            raise TypeError(f"other is of type {type(other).__name__}: a census adds up with a census.")
+        if self._records.keys() != other._records.keys():
+            alone = sorted(self._records.keys() ^ other._records.keys())
+            raise ValueError(f"only one of the two censuses has {alone[0]}: those of the same model add up.")
+        return self._with(
+            [record.append(other._records[name]) for name, record in self._records.items()], other.opaque
+        )
+
+    __add__ = merge
+
+    def _joined(self, other: Census) -> Census:
+        """The same, where batches of another shape have met other sites."""
+        records = dict(self._records)
+        for name, record in other._records.items():
+            records[name] = records[name].append(record) if name in records else record
+        return self._with(records.values(), other.opaque)
+
+    def _with(self, records: Iterable[Record], opaque: Iterable[Opaque]) -> Census:
+        return Census(records, dict.fromkeys((*self.opaque, *opaque)), self.rare_below)
+
+    # Told in words, figures and pictures
+
+    def __str__(self) -> str:
+        return _table.text(self)
+
+    def __repr__(self) -> str:
+        count = f"{len(self)} site{'' if len(self) == 1 else 's'}"
+        return f"<Census of {count}, {len(self.opaque)} opaque>"
+
+    def table(self) -> rich.table.Table:
+        """The table for a terminal, by rich."""
+        return _table.rich_table(self)
+
+    def __rich__(self) -> rich.table.Table:
+        return self.table()
+
+    def scalars(self) -> dict[str, Any]:
+        """Every measure of every site as one flat dict for a logger: `{"MLP/relu/always_negative": 0.25, ...}`.
+
+        A measure that does not apply is left out; those of an invalid site are NaN, and its `nonfinite` says why.
+        In jit the values are arrays, and XLA counts no more than what they need.
+        """
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(self)):
+            return {f"{s.name}/{key}": value for s in self for key, value in s.summary.layer.items()}
+        return {f"{site.name}/{key}": value for site in self for key, value in _scalars(site)}
+
+    def plot(self) -> Figure:
+        """A picture: how often the units of each site are active, a histogram per site in the order of depth.
+
+        Raises:
+            ImportError: matplotlib is missing.
+        """
+        return _plot.figure(self)
+
+    def html(self) -> str:
+        """A page by itself: the table, and the histograms as a picture inside it where matplotlib is installed."""
+        return _html.page(self)
+
+    def _repr_html_(self) -> str:
+        return _html.fragment(self)
+
+    # Kept
+
+    def to_json(self) -> str:
+        """All of it as strict JSON (no NaN): the measures, for others to read, and the counts, for `from_json`."""
+        return _json.dumps(self, self._records.values())
+
+    @classmethod
+    def from_json(cls, text: str) -> Census:
+        """The census that `to_json` wrote.
+
+        Raises:
+            ValueError: the text is no such JSON.
+        """
+        return cls(*_json.loads(text))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes `to_json` to a file; it is there whole or not at all."""
+        _json.write(path, self.to_json())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Census:
+        """The census of a file that `save` wrote."""
+        return cls.from_json(_json.read(path))
+
+
+def _scalars(site: SiteCensus) -> Iterator[tuple[str, float]]:
+    for key, value in site.row.items():
+        if key != "notes" and (
+            value is not None or (site.invalid and key not in ("grad_dead", "grad_score"))
+        ):
+            yield key, math.nan if value is None else float(np.float64(value))

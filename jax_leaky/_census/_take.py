@@ -1,0 +1,109 @@
+"""`census`: a function, a stream of batches, and the counts of every activation."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+
+from jax_leaky._census import _gradient, _visit
+from jax_leaky._census._callable import Pure
+from jax_leaky._census._result import Census
+from jax_leaky._census._stream import arguments, stream
+from jax_leaky.tracing import Traced
+
+_AHEAD = (
+    2  # batches that may wait on the device, so that loading and counting overlap and memory stays bounded
+)
+
+
+def census(
+    fn: Callable[..., Any],
+    batches: Iterable[Any],
+    *,
+    sites: str | Sequence[str] | None = None,
+    every: int = 1,
+    gradients: bool = False,
+    rare_below: float = 0.01,
+    progress: bool | None = None,
+    sharding: Any = None,
+) -> Census:
+    """Counts what the activations of a function see, over all batches: which units are dead, rare, always on.
+
+    Nothing of the model is edited: the activations are found by tracing (`jax_leaky.tracing.list_sites` shows
+    which). A unit is an index of the last axis of an activation's input z, a convolution's channel; every other
+    index is a sample. Batches are streamed: memory is O(units) whatever their number, and the function is traced
+    once per shape of batch. The measures are those of `jax_leaky.units.summarize`.
+
+    Args:
+        fn: as for `list_sites`: `functools.partial(model.apply, variables)` of Flax Linen or Haiku, an NNX or
+            Equinox module, any function. Set dropout and batch norm to evaluation; an NNX module stays as it is.
+        batches: an iterable (a generator, a data loader, a list), or one batch by itself: an array, a dict or a
+            tuple. A batch that is a tuple or a list is spread, `fn(*batch)`; any other (an array, a dict, a
+            NamedTuple) is `fn`'s one argument. Arrays of NumPy, PyTorch and others become JAX arrays.
+        sites: names of sites, or patterns with `*`; all sites if None.
+        every: counts every k-th batch, the first one included.
+        gradients: `fn` is then a loss: dL/dz of each sample is counted too (`grad_dead`, `grad_score`). The loss
+            is a scalar, an array with a value per sample, or either in a tuple `(loss, auxiliary)`; a sum or mean
+            over samples that do not meet each other, as they do in a batch norm in training mode.
+        rare_below: a unit is rare that fires on less than this share of samples.
+        progress: a bar on stderr: None shows it in a terminal after three seconds, True at once, False never.
+        sharding: where the arrays of a batch are put, for a mesh: `NamedSharding(mesh, PartitionSpec("data"))`.
+            Batches that are sharded already need none. The counts are the same on any mesh.
+
+    Returns:
+        A `Census`; printed, it is a table.
+
+    Raises:
+        TypeError: `fn` is not callable or does not trace, a batch holds what is no number, or with `gradients`
+            the output of `fn` is no loss.
+        ValueError: there is no batch, no activation, or none that `sites` names; or `every` is less than 1.
+
+    A scan over layers, whose steps have weights of their own, has a row per layer; any other loop (over time, over
+    pieces of a batch) has one row for all its steps. The branch of a cond that is not taken has no samples.
+    Integers are exact; sums of floats are float32 within a batch and compensated between batches.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jax_leaky import census
+        >>> weights = jnp.array([[1.0, -1.0, 1.0], [1.0, -1.0, -1.0]])
+        >>> def layer(x):
+        ...     with jax.named_scope("layer"):
+        ...         return jax.nn.relu(x @ weights)
+        >>> positive = (jax.random.uniform(jax.random.key(i), (100, 2)) for i in range(10))
+        >>> found = census(layer, positive)
+        >>> found["layer/relu"].n, found["layer/relu"].where("dead").tolist()
+        (1000, [1])
+    """
+    pure = Pure(fn) if callable(fn) else None
+    if pure is None:
+        raise TypeError(f"census: fn must be callable, got {type(fn).__name__}.")
+    visit = _gradient.run if gradients else _visit.run
+
+    def count(arrays: Any, batch: tuple[Any, ...]) -> Census:
+        traced = Traced("census", pure.rebuilt(arrays), batch, {})
+        chosen = _visit.choose("census", traced, sites)
+        _, records = visit(traced, chosen)
+        return Census(records, chosen.opaque, rare_below)
+
+    step = jax.jit(count)
+    total: Census | None = None
+    ahead: deque[Census] = deque()
+    for batch in stream(batches, every, progress):
+        seen = step(pure.arrays, arguments(batch, sharding))
+        total = seen if total is None else _joined(total, seen)
+        ahead.append(total)
+        if len(ahead) > _AHEAD:
+            jax.block_until_ready(ahead.popleft())
+    if total is None:
+        raise ValueError(
+            "census: batches gave no batch; a generator that was read before has to be made anew."
+        )
+    return jax.device_get(total)
+
+
+@jax.jit
+def _joined(total: Census, newer: Census) -> Census:
+    return total._joined(newer)

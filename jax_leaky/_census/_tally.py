@@ -1,0 +1,164 @@
+"""The counts of one batch at one site, cheap enough for a training step.
+
+`units.update` adds every float sum as compensated pairs: 6 to 10 ns for each element of z on a CPU core, several
+times what the layers around a small activation cost. Here float sums are float32 within a batch (and compensated
+between batches, by `units.merge`), integers as exact. On an accelerator each figure is a plain reduction, which XLA
+fuses into what comes before it and splits over a mesh. XLA on the CPU fuses nothing into a reduction: it would write
+down what each one reads, in memory of the size of z. So there a few rows at a time are folded into cells that stay in
+the cache: 1.1 to 2.3 ns for all figures, 0.4 to 0.7 for the lean ones of a training step.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec, auto_axes
+from jax.typing import ArrayLike
+
+import jax_leaky.units as units
+from jax_leaky.units import Pair, UnitCounts, Wide
+
+_CELLS = 1 << 13
+
+
+class _Extremes(NamedTuple):
+    """What only the full count holds."""
+
+    z_min: Array
+    z_max: Array
+    last: Array  # 1 + the place of the last firing; 0 for none
+
+
+class _Figures(NamedTuple):
+    """What some samples add: (units,), or (rows, units) before the rows are brought together."""
+
+    nonfinite: Array
+    fired: Array
+    positive_sum: Array
+    nonzero: Array | None  # None where a = max(z, 0): then they are fired and positive_sum
+    abs_sum: Array | None
+    extremes: _Extremes | None
+
+
+def tally(z: Array, a: Array | None, *, lean: bool = False) -> UnitCounts:
+    """The counts of the samples `z: (..., units)`, those that `units.update(units.init(units), z, a)` gives.
+
+    Args:
+        z: the activation's input; every leading index is a sample.
+        a: its output; None where that is max(z, 0).
+        lean: leaves out `z_min` and `z_max`, which are NaN then, and tells `last_fired` to the batch: a unit that
+            fires anywhere in z counts as fired on its last sample.
+    """
+    number = z.shape[-1]
+    rows = z.size // number
+
+    def count(z: Array, a: Array | None) -> _Figures:
+        flat = (z.reshape(rows, number), None if a is None else a.reshape(rows, number))
+        return _figures(*flat, lean)
+
+    mesh = jax.typeof(z).sharding.mesh
+    if AxisType.Explicit in mesh.axis_types:  # the counts are the same everywhere: XLA finds the way there
+        count = auto_axes(count, out_sharding=NamedSharding(mesh, PartitionSpec()))
+    seen = count(z, a)
+    n = _wide(jnp.uint32(rows))
+    unknown = jnp.full(number, jnp.nan, jnp.float32)
+    some = seen.extremes or _Extremes(
+        unknown, unknown, jnp.where(seen.fired > 0, jnp.uint32(rows), jnp.uint32(0))
+    )
+    low = jnp.zeros(number, jnp.float32)
+    return units.init(number)._replace(
+        n=n,
+        nonfinite=_wide(seen.nonfinite),
+        fired=_wide(seen.fired),
+        nonzero=_wide(seen.fired if seen.nonzero is None else seen.nonzero),
+        abs_sum=Pair(seen.positive_sum if seen.abs_sum is None else seen.abs_sum, low),
+        positive_sum=Pair(seen.positive_sum, low),
+        z_min=some.z_min,
+        z_max=some.z_max,
+        end=n,
+        last_fired=_wide(some.last),
+    )
+
+
+def _figures(z: Array, a: Array | None, lean: bool) -> _Figures:
+    rows, number = z.shape
+    in_chunk = max(1, _CELLS // number)
+    if jax.default_backend() != "cpu" or rows <= 2 * in_chunk:
+        return _reduced(_cells(z, a, 0, rows, lean))
+    # The first chunk holds the rows that are over: what it reads beyond them is not counted.
+    first = rows % in_chunk or in_chunk
+
+    def fold(index: Array, so_far: _Figures) -> _Figures:
+        start = first + index * in_chunk
+        some_z, some_a = jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, start, in_chunk), (z, a))
+        return _both(so_far, _cells(some_z, some_a, start, in_chunk, lean))
+
+    begin = _cells(z[:in_chunk], None if a is None else a[:in_chunk], 0, first, lean)
+    return _reduced(lax.fori_loop(0, (rows - first) // in_chunk, fold, begin))
+
+
+def _cells(z: Array, a: Array | None, before: ArrayLike, kept: int, lean: bool) -> _Figures:
+    """Every value of `z: (rows, units)` by itself, the first `kept` rows of it: the definitions of what is counted."""
+    row = lax.broadcasted_iota(jnp.uint32, (z.shape[0], 1), 0)
+    z32 = z.astype(jnp.float32)
+    finite = jnp.isfinite(z32)
+    if a is not None:
+        finite &= jnp.isfinite(a.astype(jnp.float32))
+    nonfinite, counted = ~finite, finite
+    if kept < z.shape[0]:
+        nonfinite, counted = nonfinite & (row < kept), counted & (row < kept)
+    fired = counted & (z > 0)
+    place = row + jnp.asarray(before, jnp.uint32) + 1
+    return _Figures(
+        nonfinite=nonfinite.astype(jnp.uint32),
+        fired=fired.astype(jnp.uint32),
+        positive_sum=jnp.where(fired, z32, 0),
+        nonzero=None if a is None else (counted & (a != 0)).astype(jnp.uint32),
+        abs_sum=None if a is None else jnp.where(counted, jnp.abs(a.astype(jnp.float32)), 0),
+        extremes=None
+        if lean
+        else _Extremes(
+            jnp.where(counted, z32, jnp.inf), jnp.where(counted, z32, -jnp.inf), jnp.where(fired, place, 0)
+        ),
+    )
+
+
+def _both(first: _Figures, second: _Figures) -> _Figures:
+    sums = jax.tree.map(jnp.add, first._replace(extremes=None), second._replace(extremes=None))
+    if first.extremes is None or second.extremes is None:
+        return sums
+    one, two = first.extremes, second.extremes
+    return sums._replace(
+        extremes=_Extremes(
+            jnp.minimum(one.z_min, two.z_min),
+            jnp.maximum(one.z_max, two.z_max),
+            jnp.maximum(one.last, two.last),
+        )
+    )
+
+
+def _reduced(cells: _Figures) -> _Figures:
+    some = cells.extremes
+    sums = jax.tree.map(lambda x: jnp.sum(x, axis=0, dtype=x.dtype), cells._replace(extremes=None))
+    if some is None:
+        return sums
+    return sums._replace(
+        extremes=_Extremes(
+            jnp.min(some.z_min, axis=0), jnp.max(some.z_max, axis=0), jnp.max(some.last, axis=0)
+        )
+    )
+
+
+def _wide(low: Array) -> Wide:
+    return Wide(jnp.zeros_like(low), low)
+
+
+def append(older: UnitCounts, newer: UnitCounts) -> UnitCounts:
+    """The counts of two stretches of samples, `newer` counted from 0 and coming after `older`."""
+    fired = (newer.last_fired.low | newer.last_fired.high) != 0
+    moved = newer.last_fired + Wide(older.end.high[..., None], older.end.low[..., None])
+    last_fired = jax.tree.map(lambda limb: jnp.where(fired, limb, jnp.uint32(0)), moved)
+    return units.merge(older, newer._replace(end=older.end + newer.end, last_fired=last_fired))
