@@ -3,6 +3,8 @@
 from jax_leaky._initializers import leaky_he_normal as leaky_he_normal
 from jax_leaky._initializers import leaky_he_uniform as leaky_he_uniform
 from jax_leaky._leaky_relu import leaky_relu as leaky_relu
+from jax_leaky._residuals import ResidualComparison as ResidualComparison
+from jax_leaky._residuals import compare_residuals as compare_residuals
 from jax_leaky.tracing import Site as Site
 from jax_leaky.tracing import list_sites as list_sites
 from jax_leaky.tracing import observe as observe
