@@ -9,6 +9,7 @@ from jax_leaky.tracing._kinds import KINDS as KINDS
 from jax_leaky.tracing._observe import list_sites as list_sites
 from jax_leaky.tracing._observe import observe as observe
 from jax_leaky.tracing._records import Reached as Reached
+from jax_leaky.tracing._site import Loop as Loop
 from jax_leaky.tracing._site import Opaque as Opaque
 from jax_leaky.tracing._site import Site as Site
 from jax_leaky.tracing._site import SiteList as SiteList

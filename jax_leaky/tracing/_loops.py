@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
+import jax.numpy as jnp
 from jax import lax
 
 from jax_leaky.tracing import _jax_internals as internals
 from jax_leaky.tracing import _records
 from jax_leaky.tracing._program import Inner, Plan, Records, Scope
 from jax_leaky.tracing._replay import replay
+from jax_leaky.tracing._site import Loop
 from jax_leaky.tracing._visitor import Visitor
 
 
@@ -20,11 +22,11 @@ class Scan:
         length = eqn.params["length"]
         if length == 0:
             return ()
-        consts, _ = internals.scan_split(eqn)
+        consts, carried = internals.scan_split(eqn)
+        path = (*scope.path, "scan")
+        loop = Loop(length, _has_weights_per_step(eqn.params["jaxpr"], consts, carried), "/".join(path))
         inside = scope.enter(
-            path=(*scope.path, "scan"),
-            inside=(*scope.inside, f"scan of {length}"),
-            stacked=(*scope.stacked, length),
+            path=path, inside=(*scope.inside, f"scan of {length}"), stacked=(*scope.stacked, loop)
         )
         operands = tuple(i if i < consts else None for i in range(len(eqn.invars)))
         return [Inner(eqn.params["jaxpr"], inside, operands)]
@@ -39,15 +41,19 @@ class Scan:
     ) -> tuple[list[Any], Records]:
         """A scan of the replay."""
         (plan,) = plans
-        merge = visitor.merge
+        loop = plan.scope.stacked[-1]
+        assert isinstance(loop, Loop)
+        merge = visitor.merge if visitor.folds(loop) else None
         spots = _records.wanted(plans, visitor)
         consts, carried = internals.scan_split(eqn)
-        constants, rest = values[:consts], values[consts:]
-        carry, xs = list(rest[:carried]), list(rest[carried:])
+        constants, carry, xs = values[:consts], values[consts : consts + carried], values[consts + carried :]
+        # The steps are counted for a tap alone: a scan that is only observed carries nothing more.
+        numbers = jnp.arange(loop.length, dtype=jnp.int32) if visitor.tap is not None else None
 
-        def step(state: tuple[list[Any], Records], x: list[Any]) -> Any:
-            carry, folded = state
-            outputs, records = replay(plan, visitor, [*constants, *carry, *x])
+        def step(state: tuple[list[Any], Records], x: tuple[list[Any], Any]) -> Any:
+            (carry, folded), (x_of_fn, number) = state, x
+            inner = visitor if number is None else visitor.at_step(number)
+            outputs, records = replay(plan, inner, [*constants, *carry, *x_of_fn])
             if merge is not None:
                 folded, records = _records.fold(folded, records, merge), {}
             return (outputs[:carried], folded), (outputs[carried:], records)
@@ -58,13 +64,44 @@ class Scan:
             }
             (carry, folded), (ys, stacked) = lax.scan(
                 step,
-                (carry, unreached),
-                xs,
-                length=eqn.params["length"],
+                (list(carry), unreached),
+                (list(xs), numbers),
+                length=loop.length,
                 reverse=eqn.params["reverse"],
                 unroll=eqn.params["unroll"],
             )
         return [*carry, *ys], _records.settle(folded, spots) if merge is not None else stacked
+
+
+def _has_weights_per_step(jaxpr: Any, consts: int, carried: int) -> bool:
+    """Whether a product takes one factor from the carry, and the other from the step's own inputs alone."""
+    body = internals.body(jaxpr)
+    arguments = body.invars[len(body.consts) + consts :]
+    return _mixes(body.jaxpr, set(arguments[:carried]), set(arguments[carried:]))
+
+
+def _mixes(jaxpr: Any, carried: set[Any], stepwise: set[Any]) -> bool:
+    """Whether some product multiplies a value that depends on `carried` by one that depends on `stepwise` alone."""
+    for eqn in jaxpr.eqns:
+        atoms = [None if internals.is_literal(atom) else atom for atom in eqn.invars]
+        from_carry = [atom in carried for atom in atoms]
+        from_step = [atom in stepwise and atom not in carried for atom in atoms]
+        if any(from_carry) and any(from_step):
+            if eqn.primitive.name in {"dot_general", "conv_general_dilated"}:
+                return True
+            for inner in map(internals.body, internals.inner_jaxprs(eqn)):
+                # A loop or a branch has inputs of its own in front; the last ones are the equation's last ones.
+                pairs = list(zip(reversed(inner.jaxpr.invars), reversed(atoms), strict=False))
+                inner_carried = {variable for variable, atom in pairs if atom in carried}
+                if _mixes(
+                    inner.jaxpr, inner_carried, {variable for variable, atom in pairs if atom in stepwise}
+                ):
+                    return True
+        if any(from_carry):
+            carried.update(eqn.outvars)
+        elif any(from_step):
+            stepwise.update(eqn.outvars)
+    return False
 
 
 class While:

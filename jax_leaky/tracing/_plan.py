@@ -12,7 +12,7 @@ from jax_leaky.tracing._loops import Scan, While
 from jax_leaky.tracing._program import CannotEnter, Construct, Plan, Region, Scope, Spot
 from jax_leaky.tracing._recognise import Match, Recognition, recognise
 from jax_leaky.tracing._shards import ShardMap
-from jax_leaky.tracing._site import Opaque, Site
+from jax_leaky.tracing._site import Loop, Opaque, Site
 
 CONSTRUCTS: Mapping[str, Construct] = {
     "jit": Jit(),
@@ -94,11 +94,12 @@ class Planner:
             path=path,
             inside=scope.inside,
             stacked=scope.front(axes),
+            loops=tuple(part for part in scope.stacked if isinstance(part, Loop)),
             conditional=scope.conditional,
             needs_merge=scope.needs_merge,
             fixed=scope.fixed,
         )
-        return Spot(site, match, axes)
+        return Spot(site, match, axes, scope)
 
     def _unique(self, name: str) -> str:
         self._names[name] = self._names.get(name, -1) + 1

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 from jax_leaky.tracing._jax_internals import Body, Source
 from jax_leaky.tracing._recognise import Match
-from jax_leaky.tracing._site import Site
+from jax_leaky.tracing._site import Loop, Site
 from jax_leaky.tracing._visitor import Visitor
 
 
@@ -30,7 +30,7 @@ class Scope:
         path: the named scopes, with a mark for each loop and branch.
         named: whether a scope of the user's is in the path, and not only marks.
         inside: the constructs entered.
-        stacked: the lengths of the scans entered, and the shards.
+        stacked: the scans and the shard_maps entered.
         conditional: whether the jaxpr may run any number of times, none included.
         needs_merge: why records cannot be kept one by one.
         fixed: why activations cannot be replaced.
@@ -42,7 +42,7 @@ class Scope:
     path: tuple[str, ...] = ()
     named: bool = False
     inside: tuple[str, ...] = ()
-    stacked: tuple["int | Shards", ...] = ()
+    stacked: "tuple[Loop | Shards, ...]" = ()
     conditional: bool = False
     needs_merge: str = ""
     fixed: str = ""
@@ -54,9 +54,23 @@ class Scope:
         """The scope of an inner jaxpr."""
         return dataclasses.replace(self, **changes)
 
-    def front(self, axes: frozenset[str]) -> tuple[int, ...]:
-        """The axes in front of the unmerged record of a site whose shards differ along some mesh axes."""
-        sizes = (size.along(axes) if isinstance(size, Shards) else size for size in self.stacked)
+    def front(
+        self, axes: frozenset[str], visitor: Visitor | None = None, outside: "Scope | None" = None
+    ) -> tuple[int, ...]:
+        """The axes that a record gains in front.
+
+        Args:
+            axes: the mesh axes along which the site's shards differ.
+            visitor: what merges records; None if nothing does.
+            outside: a scope around this one, from which the record is seen; None for the whole function.
+        """
+        around = self.stacked[len(outside.stacked) if outside is not None else 0 :]
+        sizes: list[int | None] = []
+        for part in around:
+            if isinstance(part, Shards):
+                sizes.append(part.along(axes) if visitor is None or visitor.merge is None else None)
+            else:
+                sizes.append(part.length if visitor is None or not visitor.folds(part) else None)
         return tuple(size for size in sizes if size is not None)
 
 
@@ -67,11 +81,13 @@ class Spot(NamedTuple):
         site: what the user sees of it.
         match: where it stands.
         axes: the mesh axes along which its shards' records differ.
+        scope: what surrounds it.
     """
 
     site: Site
     match: Match
     axes: frozenset[str]
+    scope: Scope
 
 
 class Inner(NamedTuple):

@@ -47,8 +47,7 @@ def never(spot: Spot, visitor: Visitor, scope: Scope) -> Reached:
     parameter = None if kind.parameter is None else _struct(kind.parameter)
     z = _struct(spot.match.z)
     spec = jax.eval_shape(lambda visit: visitor.record_of(spot.site, visit), Visit(z, z, parameter))
-    outside = len(scope.front(spot.axes))
-    front = () if visitor.merge is not None else spot.site.stacked[outside:]
+    front = spot.scope.front(spot.axes, visitor, scope)
     record = jax.tree.map(lambda leaf: jnp.zeros((*front, *leaf.shape), leaf.dtype), spec)
     return vary(Reached(jnp.zeros(front, jnp.int32), record), spot, scope)
 
@@ -61,7 +60,7 @@ def vary(record: Any, spot: Spot, scope: Scope) -> Any:
 
 def fold(older: Records, newer: Records, merge: Merge) -> Records:
     """The records of one more step of a loop; `older` holds `Reached` for every site."""
-    return {name: _fold(older[name], _reached(newer[name]), merge) for name in older}
+    return {name: _fold(record, newer[name], merge) for name, record in older.items()}
 
 
 def settle(records: Records, spots: Sequence[Spot]) -> Records:
@@ -70,33 +69,34 @@ def settle(records: Records, spots: Sequence[Spot]) -> Records:
     return {name: record if conditional[name] else record.record for name, record in records.items()}
 
 
-def fold_shards(records: Any, merge: Merge) -> Any:
-    """One record out of those of all shards, stacked in front."""
+def fold_shards(records: Any, front: tuple[int, ...], merge: Merge) -> Any:
+    """One record out of those of all shards, stacked in front of the axes that are stacked inside."""
     first, rest = jax.tree.map(lambda leaf: leaf[0], records), jax.tree.map(lambda leaf: leaf[1:], records)
-
-    def step(older: Reached, newer: Any) -> tuple[Reached, None]:
-        return _fold(older, _reached(newer), merge), None
-
-    folded, _ = lax.scan(step, _reached(first), rest)
+    start = first if isinstance(first, Reached) else Reached(jnp.ones(front, jnp.int32), first)
+    folded, _ = lax.scan(lambda older, newer: (_fold(older, newer, merge), None), start, rest)
     return folded if isinstance(records, Reached) else folded.record
 
 
-def _reached(record: Any) -> Reached:
-    return record if isinstance(record, Reached) else Reached(jnp.ones((), jnp.int32), record)
+def _fold(older: Reached, newer: Any, merge: Merge) -> Reached:
+    if not isinstance(newer, Reached):
+        newer = Reached(jnp.ones_like(older.times), newer)
 
+    def fold_one(older: Reached, newer: Reached) -> Reached:
+        merged = merge(older.record, newer.record)
+        if _types(merged) != _types(newer.record):
+            raise ValueError(
+                f"merge must give a record of the same structure, shapes and dtypes as record does: "
+                f"{_types(newer.record)}, got {_types(merged)}."
+            )
 
-def _fold(older: Reached, newer: Reached, merge: Merge) -> Reached:
-    merged = merge(older.record, newer.record)
-    if _types(merged) != _types(newer.record):
-        raise ValueError(
-            f"merge must give a record of the same structure, shapes and dtypes as record does: "
-            f"{_types(newer.record)}, got {_types(merged)}."
-        )
+        def choose(both: Array, old: Array, new: Array) -> Array:
+            return jnp.where(newer.times == 0, old, jnp.where(older.times == 0, new, both))
 
-    def choose(both: Array, old: Array, new: Array) -> Array:
-        return jnp.where(newer.times == 0, old, jnp.where(older.times == 0, new, both))
+        return Reached(older.times + newer.times, jax.tree.map(choose, merged, older.record, newer.record))
 
-    return Reached(older.times + newer.times, jax.tree.map(choose, merged, older.record, newer.record))
+    for _ in range(older.times.ndim):  # axes that stay stacked inside
+        fold_one = jax.vmap(fold_one)
+    return fold_one(older, newer)
 
 
 def _types(record: Any) -> Any:

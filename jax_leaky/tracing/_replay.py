@@ -25,7 +25,7 @@ def replay(plan: Plan, visitor: Visitor, arguments: Sequence[Any]) -> tuple[list
     def write(variable: Any, value: Any) -> None:
         for spot in taps.get(variable, ()):
             assert visitor.tap is not None
-            value = internals.as_type_of(visitor.tap(spot.site, value), variable.aval)
+            value = internals.as_type_of(visitor.tap(spot.site, value, visitor.steps), variable.aval)
         if not internals.is_dropped(variable):
             values[variable] = value
 

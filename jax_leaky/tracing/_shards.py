@@ -76,5 +76,6 @@ class ShardMap:
                 for name, spot in spots.items():
                     if differing(spot):
                         everywhere = jax.tree.map(internals.replicated, records[name])
-                        records[name] = _records.fold_shards(everywhere, visitor.merge)
+                        front = spot.scope.front(spot.axes, visitor, plan.scope)
+                        records[name] = _records.fold_shards(everywhere, front, visitor.merge)
         return outputs, records

@@ -3,7 +3,22 @@
 import dataclasses
 import fnmatch
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
+
+
+class Loop(NamedTuple):
+    """A scan around a site.
+
+    Attributes:
+        length: its number of steps.
+        over_layers: whether each step multiplies what is carried by weights of its own, as a scan over the layers
+            of a network does; a scan over time takes the same weights at each step.
+        name: the named scopes and loops around it.
+    """
+
+    length: int
+    over_layers: bool
+    name: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +38,7 @@ class Site:
         inside: what has been entered to reach it, outermost first: `("scan[10]", "branch 1")`.
         stacked: the axes that a record gains in front when nothing merges it: the steps of each scan and the
             shards of each shard_map around the site, outermost first.
+        loops: the scans around it, outermost first.
         conditional: whether it is reached only at times (a branch of a cond, the body of a while loop), so that
             its record is a `Reached`.
         needs_merge: why its records cannot be kept one by one, "" if they can.
@@ -38,6 +54,7 @@ class Site:
     path: str = ""
     inside: tuple[str, ...] = ()
     stacked: tuple[int, ...] = ()
+    loops: tuple[Loop, ...] = ()
     conditional: bool = False
     needs_merge: str = ""
     fixed: str = ""

@@ -68,8 +68,13 @@ class Traced:
         self._plan = planner.plan(closed, Scope())
         self.sites = SiteList((spot.site for spot in self._plan.all_spots), planner.opaque)
 
-    def run(self, visitor: Visitor) -> tuple[Any, Records]:
-        """The function's result and the records, in the order of the program."""
+    def run(self, visitor: Visitor, *, write_back: bool = True) -> tuple[Any, Records]:
+        """The function's result and the records, in the order of the program.
+
+        Args:
+            visitor: what is done at the sites.
+            write_back: whether NNX modules take the state that the call leaves them in.
+        """
         if self._plan is None:
             return self._unobserved(), {}
         if visitor.only_records and not self._has_effects and not internals.is_staging():
@@ -83,7 +88,8 @@ class Traced:
             result, records = self._replay(visitor)
         if self._functional is not None:
             result, state = result
-            self._functional.write_back(state)
+            if write_back:
+                self._functional.write_back(state)
         ordered = {name: records[name] for name in self.sites.names if name in records}
         return result, jax.tree.map(jax.numpy.asarray, ordered)  # remat gives constants back as NumPy arrays
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 from jax import Array
 
-from jax_leaky.tracing._site import Site
+from jax_leaky.tracing._site import Loop, Site
 
 
 class Visit(NamedTuple):
@@ -30,22 +30,35 @@ class Visitor:
 
     Attributes:
         wants: whether a site concerns the visitor.
-        tap: `tap(site, z) -> z`: replaces z where it comes into being, for all that use it.
+        tap: `tap(site, z, steps) -> z`: replaces z where it comes into being, for all that use it. `steps` holds
+            the number of the current step of each scan around the site (`Site.loops`), int32, outermost first.
         replace: `replace(site, visit) -> a`: gives the activation's output. `visit.a` is None.
         record: `record(site, visit)`: a pytree of arrays. No gradient flows out of it.
-        merge: `merge(older, newer)`: one record out of two. With it, the records of a loop are folded.
+        merge: `merge(older, newer)`: one record out of two. With it, the records of loops and shards are folded.
+        stacks: with merge, the scans whose records are stacked all the same.
+        steps: of the scans that replay is in; not for the caller.
     """
 
     wants: Callable[[Site], bool] = lambda site: True  # noqa: ARG005 the argument has a name for the reader
-    tap: Callable[[Site, Array], Array] | None = None
+    tap: Callable[[Site, Array, tuple[Array, ...]], Array] | None = None
     replace: Callable[[Site, Visit], Array] | None = None
     record: Callable[[Site, Visit], Any] | None = None
     merge: Callable[[Any, Any], Any] | None = None
+    stacks: Callable[[Loop], bool] = lambda loop: False  # noqa: ARG005 as above
+    steps: tuple[Array, ...] = ()
 
     @property
     def only_records(self) -> bool:
         """Whether what the function computes stays untouched."""
         return self.tap is None and self.replace is None
+
+    def at_step(self, number: Array) -> "Visitor":
+        """The same visitor inside one more scan."""
+        return dataclasses.replace(self, steps=(*self.steps, number))
+
+    def folds(self, loop: Loop) -> bool:
+        """Whether the records of a scan's steps become one."""
+        return self.merge is not None and not self.stacks(loop)
 
     def without_tap(self) -> "Visitor":
         """The same visitor, for a copy of a body through which no gradient flows."""

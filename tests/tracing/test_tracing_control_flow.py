@@ -1,7 +1,5 @@
 """Loops, branches, calls, rules and shards: entered, with records that a loop in Python would give."""
 
-import operator
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +8,7 @@ from jax import lax
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jax_leaky.tracing import Reached, list_sites, observe
+from jax_leaky.tracing import Reached, Traced, Visitor, list_sites, observe
 
 # Small fractions of two: every product and sum is exact, so that no choice of XLA's (which operations it fuses into
 # one loop changes how a product of small matrices is rounded) can hide or feign a difference.
@@ -19,7 +17,7 @@ X = jax.random.randint(KEYS[0], (4, 6), -8, 9) / 4
 W = jax.random.randint(KEYS[1], (6, 6), -2, 3) / 4
 
 
-def count(site, z):
+def count(_, z):
     return {"n": jnp.int32(z.shape[0]), "fired": (z > 0).sum(0), "top": z.max()}
 
 
@@ -150,7 +148,7 @@ def test_a_fori_loop_of_known_length_is_a_scan():
 
 
 def looped(x, w, n):
-    return lax.fori_loop(0, n, lambda i, c: layer(c, w), x)
+    return lax.fori_loop(0, n, lambda _, c: layer(c, w), x)
 
 
 @pytest.mark.parametrize("n", [0, 1, 4])
@@ -283,7 +281,7 @@ def test_remat_is_kept(policy):
         return jax.checkpoint(layer, policy=policy, prevent_cse=False)(x, w) * 2
 
     seen = unchanged(outer, X, W)
-    assert plain(list(seen.values())[0])["fired"] == numpy_count(X @ W)["fired"]
+    assert plain(next(iter(seen.values())))["fired"] == numpy_count(X @ W)["fired"]
     jaxpr = str(jax.make_jaxpr(observe(outer, count))(X, W))
     assert jaxpr.count("prevent_cse=False") == 1
     assert jaxpr.count("prevent_cse=True") == 1
@@ -307,7 +305,7 @@ def test_a_jit_with_shardings():
     out, seen = jax.jit(observe(lambda x, w: block(x, w), count))(X, W)
     assert out.tobytes() == jax.jit(block)(X, W).tobytes()
     assert out.sharding.is_equivalent_to(rows, 2)
-    assert plain(list(seen.values())[0])["fired"] == numpy_count(X @ W)["fired"]
+    assert plain(next(iter(seen.values())))["fired"] == numpy_count(X @ W)["fired"]
 
 
 def test_a_custom_vjp_keeps_its_rule():
@@ -317,7 +315,7 @@ def test_a_custom_vjp_keeps_its_rule():
 
     block.defvjp(lambda x, w: (block(x, w), (x, w)), lambda res, g: (g * 7, res[1] * 0 + 5))
     seen = unchanged(block, X, W)
-    assert plain(list(seen.values())[0])["fired"] == numpy_count(X @ W)["fired"]
+    assert plain(next(iter(seen.values())))["fired"] == numpy_count(X @ W)["fired"]
     (site,) = list_sites(block, X, W)
     assert site.inside == ("custom_vjp block",)
     assert site.fixed
@@ -330,7 +328,7 @@ def test_a_custom_jvp_keeps_its_rule():
 
     block.defjvp(lambda primals, tangents: (block(*primals), tangents[0] * 3))
     seen = unchanged(block, X, W)
-    assert plain(list(seen.values())[0])["fired"] == numpy_count(X @ W)["fired"]
+    assert plain(next(iter(seen.values())))["fired"] == numpy_count(X @ W)["fired"]
     assert (
         jax.grad(lambda x: observe(block, count)(x, W)[0].sum())(X).tolist() == jnp.full_like(X, 3).tolist()
     )
@@ -356,7 +354,7 @@ def test_a_custom_rule_with_effects_is_opaque():
         jax.debug.print("once")
         return jax.nn.relu(x) * 2
 
-    block.defvjp(lambda x: (block(x), x), lambda x, g: (g,))
+    block.defvjp(lambda x: (block(x), None), lambda _, g: (g,))
     sites = list_sites(block, X)
     assert len(sites) == 0
     assert "with side effects" in sites.opaque[0].why
@@ -435,7 +433,7 @@ def test_sharding_in_types():
         x = jax.device_put(X, NamedSharding(mesh, P("d")))
         out, seen = jax.jit(observe(layer, count))(x, W)
         assert jax.typeof(out) == jax.typeof(jax.jit(layer)(x, W))
-    assert plain(list(seen.values())[0])["fired"] == numpy_count(X @ W)["fired"]
+    assert plain(next(iter(seen.values())))["fired"] == numpy_count(X @ W)["fired"]
 
 
 def test_an_operation_that_is_not_entered_is_opaque():
@@ -453,4 +451,89 @@ def test_a_loop_over_layers_with_merge_takes_no_memory_per_step():
         return lax.scan(lambda c, w: (layer(c, w), None), x, ws)[0]
 
     shapes = jax.eval_shape(observe(fn, count, merge=merge), X, jnp.stack([W] * 50))[1]
-    assert max(map(lambda leaf: leaf.size, jax.tree.leaves(shapes)), key=operator.index) == 6
+    assert max(leaf.size for leaf in jax.tree.leaves(shapes)) == 6
+
+
+def test_loops_over_layers_and_over_time_are_told_apart():
+    def over_layers(x, ws):
+        return lax.scan(lambda c, w: (jax.checkpoint(layer)(c, w), None), x, ws)[0]
+
+    def over_time(w, xs):
+        return lax.scan(lambda c, x: (jnp.tanh(c @ w + x @ w), None), xs[0], xs)[0]
+
+    def both(ws, xs):
+        return lax.scan(lambda c, w: (over_time(w, c[None] + xs), None), xs[0], ws)[0]
+
+    ws, xs = jnp.stack([W] * 3), jnp.stack([X] * 2)
+    assert [loop.over_layers for loop in list_sites(over_layers, X, ws)[0].loops] == [True]
+    assert [loop.over_layers for loop in list_sites(over_time, W, xs)[0].loops] == [False]
+    (site,) = list_sites(both, ws, xs)
+    assert [(loop.length, loop.over_layers) for loop in site.loops] == [(3, True), (2, False)]
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_a_visitor_may_stack_some_loops_and_fold_the_others(sharded):
+    """What a census of a network that is scanned over its layers and over time needs."""
+
+    def fn(ws, xs, n):
+        def network(c, w):
+            steps, _ = lax.scan(lambda d, x: (jnp.tanh(d @ w + x), None), c, xs)
+            return lax.cond(
+                w.sum() > 0, jax.nn.relu, lambda v: v, lax.fori_loop(0, n, layer_of(w), steps)
+            ), None
+
+        return lax.scan(network, xs[0], ws)[0]
+
+    def layer_of(w):
+        return lambda _, c: layer(c, w)
+
+    if sharded:
+        mesh = jax.make_mesh((4,), ("d",), axis_types=(AxisType.Auto,))
+        fn = jax.shard_map(fn, mesh=mesh, in_specs=(P(), P(None, "d"), P()), out_specs=P("d"))
+    args = (jnp.stack([W, -W, W.T]), jnp.stack([X] * 2), jnp.int32(3))
+    visitor = Visitor(
+        record=lambda site, visit: count(site, visit.z),
+        merge=merge,
+        stacks=lambda loop: loop.length == 3,
+    )
+    seen = jax.jit(lambda *args: Traced("test", fn, args, {}).run(visitor)[1])(*args)
+    tanh = next(record for name, record in seen.items() if "tanh" in name)
+    in_while = next(record for name, record in seen.items() if "/while/" in name)
+    in_cond = next(record for name, record in seen.items() if "/branch_1/" in name)
+    assert tanh["n"].tolist() == [8, 8, 8]
+    assert tanh["fired"].shape == (3, 6)
+    shards = 4 if sharded else 1
+    assert in_while.times.tolist() == [3 * shards] * 3
+    assert in_while.record["n"].tolist() == [12, 12, 12]
+    taken = np.array([float(w.sum()) > 0 for w in args[0]]).astype(int)
+    assert in_cond.times.tolist() == (taken * shards).tolist()
+    assert in_cond.record["n"].tolist() == (taken * 4).tolist()
+
+
+def test_a_tap_reads_the_gradient_at_each_site_step_by_step():
+    """dL/dz per layer of a scan, against the gradient of a bias that is added by hand."""
+
+    def fn(x, ws):
+        x = jax.nn.relu(x)
+        x = lax.scan(lambda c, w: (jax.checkpoint(jax.jit(layer))(c, w), None), x, ws, reverse=True)[0]
+        return (lax.cond(x.sum() > 0, lambda v: jnp.maximum(v, 0), lambda v: v, x) ** 2).sum()
+
+    def by_hand(biases, x, ws):
+        x = jax.nn.relu(x + biases[0])
+        for i in (2, 1, 0):
+            x = jax.nn.relu(x @ ws[i] + biases[1][i]) - 0.25
+        return (jnp.maximum(x + biases[2], 0) ** 2).sum()
+
+    def tapped(biases, x, ws):
+        names = list_sites(fn, x, ws).names
+        assert [loop.length for loop in list_sites(fn, x, ws)[names[1]].loops] == [3]
+        of = dict(zip(names, biases, strict=True))
+        visitor = Visitor(tap=lambda site, z, steps: z + of[site.name][steps])
+        return Traced("test", fn, (x, ws), {}).run(visitor)[0]
+
+    ws = jnp.abs(jnp.stack([W, W.T, W]))
+    biases = (jnp.zeros((4, 6)), jnp.zeros((3, 4, 6)), jnp.zeros((4, 6)))
+    expected = jax.jit(jax.value_and_grad(by_hand))(biases, X, ws)
+    for wrap in (jax.jit, lambda f: f):
+        actual = wrap(jax.value_and_grad(tapped))(biases, X, ws)
+        assert jax.tree.all(jax.tree.map(lambda a, b: a.tobytes() == b.tobytes(), expected, actual))

@@ -22,7 +22,7 @@ def mlp(weights, x):
     return x
 
 
-def firing(site, z):
+def firing(_, z):
     return (z > 0).sum(axis=0)
 
 
@@ -176,7 +176,7 @@ def test_dtypes_and_weak_types_stay():
         assert same(fn(*args), observe(fn, firing_of_any_rank)(*args)[0])
 
 
-def firing_of_any_rank(site, z):
+def firing_of_any_rank(_, z):
     return (z > 0).sum()
 
 
@@ -219,7 +219,7 @@ def test_a_jitted_function_with_donated_and_static_arguments():
     out, seen = observe(fn, firing)(x, "relu")
     assert same(out, expected)
     assert x.is_deleted() == donated.is_deleted()
-    assert list(seen.values())[0].tolist() == (np.asarray(X + 1) > 0).sum(0).tolist()
+    assert next(iter(seen.values())).tolist() == (np.asarray(X + 1) > 0).sum(0).tolist()
 
 
 def test_a_filter_by_name():
@@ -259,5 +259,5 @@ def test_shapes_do_for_arrays():
 
 def test_the_name_of_the_function_stays():
     assert observe(mlp, firing).__name__ == "mlp"
-    jitted = jax.jit(observe(lambda x, how: jax.nn.relu(x), firing), static_argnames="how")
+    jitted = jax.jit(observe(lambda x, how: jax.nn.relu(x) if how else x, firing), static_argnames="how")
     assert same(jitted(X, how="any")[0], jax.nn.relu(X))
