@@ -15,7 +15,7 @@ HIDDEN, FEATURES, BATCH, CLASSES = (7, 5), 6, 11, 10
 @pytest.fixture
 def problem():
     random = np.random.default_rng(0)
-    params = mlp.MLP(HIDDEN).start(jax.random.key(0), FEATURES)
+    params = jax.jit(lambda key: mlp.MLP(HIDDEN).start(key, FEATURES))(jax.random.key(0))
     # Biases that are not 0, so that a forgotten one shows.
     params = jax.tree.map(
         lambda leaf: leaf + 0.1 * random.standard_normal(leaf.shape).astype(np.float32), params
@@ -93,7 +93,7 @@ def test_sgd_and_adam_are_the_formulas():
 
 
 def test_start_is_he_with_zero_biases_and_the_same_for_every_slope():
-    params = mlp.MLP((400, 300)).start(jax.random.key(1), 500)
+    params = jax.jit(lambda key: mlp.MLP((400, 300)).start(key, 500))(jax.random.key(1))
     for name, fan_in in (("Dense_0", 500), ("Dense_1", 400)):
         assert not params[name]["bias"].any()
         assert float(params[name]["kernel"].var()) == pytest.approx(2 / fan_in, rel=0.02)
