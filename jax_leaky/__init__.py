@@ -1,5 +1,9 @@
 """LeakyReLU for JAX with the leanest backward pass, and the instrument that tells whether a network needs it."""
 
+from jax_leaky._census import Census as Census
+from jax_leaky._census import census as census
+from jax_leaky._census import compare as compare
+from jax_leaky._census import count_units as count_units
 from jax_leaky._initializers import leaky_he_normal as leaky_he_normal
 from jax_leaky._initializers import leaky_he_uniform as leaky_he_uniform
 from jax_leaky._leaky_relu import leaky_relu as leaky_relu
