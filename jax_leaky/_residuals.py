@@ -20,6 +20,7 @@ AS_WRITTEN, JAX_NN = "as written", "jax.nn"
 CHOICES = (AS_WRITTEN, JAX_NN, *get_args(Residual))
 _KINDS = ("leaky_relu", "prelu")
 _NOISE = 1.01  # two sizes that differ by less are the same: compilers align and reorder
+_FASTER = 1.1  # a median of few runs says no more
 _ROUNDS = 5
 
 
@@ -225,7 +226,10 @@ def _recommend(temporary: Mapping[str, int], seconds: Mapping[str, float] | None
     ours = (DEFAULT, *(choice for choice in get_args(Residual) if choice != DEFAULT))
     least = min(temporary[choice] for choice in ours)
     near = [choice for choice in ours if temporary[choice] <= _NOISE * least]
-    best = min(near, key=lambda choice: seconds[choice]) if seconds else near[0]
+    best = near[0]
+    if seconds:
+        fastest = min(near, key=lambda choice: seconds[choice])
+        best = fastest if _FASTER * seconds[fastest] < seconds[best] else best
     if today <= _NOISE * temporary[best]:
         return f"Leave it as it is: no choice needs noticeably less than the {_size(today)} of today."
     name = "leaky_relu" if best == DEFAULT else f"leaky_relu(residual={best!r})"

@@ -85,7 +85,7 @@ class Block:
 
     def gradient(self, activation: Activation) -> Callable[[Array, dict[str, Array]], Any]:
         """The function that is measured: `(x, weights) -> gradient`."""
-        layer = functools.partial(_BODIES[self.body][0], activation)
+        layer: Callable[..., Any] = functools.partial(_BODIES[self.body][0], activation)
         if self.remat:
             layer = jax.checkpoint(layer, policy=_POLICIES[self.remat], prevent_cse=not self.scanned)
 

@@ -1,0 +1,125 @@
+"""The figures of the residual suite, for people."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from experiments.benchmarks.blocks import ACTIVATIONS, BLOCKS
+
+Figures = dict[tuple[str, str], dict[str, Any]]
+_NAMES = {"none": "no activation", **{name: name for name in ACTIVATIONS if name != "none"}}
+_LEAST = 0.01  # of bytes per element: a ratio to less says nothing
+_PLAIN = [block.name for block in BLOCKS]
+_TITLES = {"cpu": "CPU", "cuda": "H100", "tpu": "TPU v5e"}
+
+
+def to_markdown(found: dict[str, Any], tried: str) -> str:
+    """One section per platform, after the ratios that the default is chosen by.
+
+    Args:
+        found: what `residuals.describe` and `residuals.measure` gave, by platform.
+        tried: what else was tried, in Markdown.
+    """
+    lines = ["# What the backward pass of a leaky ReLU costs", "", *_verdict(found)]
+    for platform, part in found.items():
+        lines += ["", *_section(platform, part)]
+    return "\n".join([*lines, "", tried.strip()]) + "\n"
+
+
+def ratio(figures: Figures, key: str, activation: str, baseline: str) -> tuple[float, float, str] | None:
+    """Geometric mean and greatest of the ratios over all blocks without remat, and the block of the greatest."""
+    ratios = {}
+    for block in _PLAIN:
+        pair = figures.get((block, activation)), figures.get((block, baseline))
+        if pair[0] is None or pair[1] is None or not pair[1].get(key):
+            continue
+        least = _LEAST if key == "temporary" else 0
+        ratios[block] = max(pair[0][key], least) / max(pair[1][key], least)
+    if not ratios:
+        return None
+    worst = max(ratios, key=lambda block: ratios[block])
+    return math.exp(sum(map(math.log, ratios.values())) / len(ratios)), ratios[worst], worst
+
+
+def by_block(part: dict[str, Any]) -> Figures:
+    """The figures of a platform by block and activation, in the order of the suite."""
+    return {(row["block"], row["activation"]): _with_time(row) for row in part["figures"]}
+
+
+def _with_time(row: dict[str, Any]) -> dict[str, Any]:
+    return row | ({"time": row["times_jax_nn"][0]} if "times_jax_nn" in row else {})
+
+
+def _verdict(found: dict[str, Any]) -> list[str]:
+    lines = [
+        "Geometric means over the blocks without remat, and the worst block (least favourable ratio).",
+        "",
+        "| platform | activation | memory / none | memory / jax.nn, worst block | traffic / jax.nn | "
+        "cycles / jax.nn (worst) | time / jax.nn (worst) |",
+        "| :-- | :-- | --: | --: | --: | --: | --: |",
+    ]
+    for platform, part in found.items():
+        figures = by_block(part)
+        for activation, name in _NAMES.items():
+            cells = [_TITLES[platform], name]
+            over = ratio(figures, "temporary", activation, "none")
+            worst = ratio(figures, "temporary", activation, "jax.nn")
+            moved = ratio(figures, "moved", activation, "jax.nn")
+            cells.append(f"{over[0]:.3f}" if over else "-")
+            cells.append(f"{worst[1]:.3f} ({worst[2]})" if worst else "-")
+            cells.append(f"{moved[0]:.3f}" if moved else "-")
+            for key in ("megacycles", "time"):
+                spread = ratio(figures, key, activation, "jax.nn")
+                cells.append(f"{spread[0]:.3f} ({spread[1]:.3f})" if spread else "-")
+            lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _section(platform: str, part: dict[str, Any]) -> list[str]:
+    versions = ", ".join(f"{name} {version}" for name, version in part["versions"].items())
+    blocks = list(dict.fromkeys(row["block"] for row in part["figures"]))
+    figures = by_block(part)
+    lines = [
+        f"## {_TITLES[platform]}",
+        "",
+        f"`{part['command']}`, {part['date']}; {part['device']}, {part['dtype']}, {part['rows']} rows of 1024 units "
+        f"(a convolution: as many elements); {versions}, Python {part['python']}.",
+        "",
+        "Temporary bytes per activation element and layer / bytes moved likewise / kernels"
+        + (" / millions of cycles, as the compiler estimates" if platform == "tpu" else "")
+        + ".",
+        "",
+        f"| block | layers | {' | '.join(_NAMES.values())} |",
+        f"| :-- | --: |{' --: |' * len(_NAMES)}",
+    ]
+    for block in blocks:
+        cells = [_cell(figures.get((block, activation)), platform) for activation in _NAMES]
+        layers = next(row["layers"] for row in part["figures"] if row["block"] == block)
+        lines.append(f"| {block} | {layers} | {' | '.join(cells)} |")
+    timed = [block for block in blocks if "times_jax_nn" in figures.get((block, "jax.nn"), {})]
+    if timed:
+        lines += [
+            "",
+            f"Time of {part['timed_rows']} rows on {part['processor']}, {part['rounds']} rounds in turns: jax.nn's "
+            "median in milliseconds, and for each the ratio to jax.nn in the same round, median (least to greatest).",
+            "",
+            f"| block | jax.nn, ms | {' | '.join(_NAMES[name] for name in _NAMES if name != 'jax.nn')} |",
+            f"| :-- | --: |{' --: |' * (len(_NAMES) - 1)}",
+        ]
+        for block in timed:
+            median = figures[block, "jax.nn"]["seconds"][0] * 1e3
+            ratios = [
+                "{:.2f} ({:.2f} to {:.2f})".format(*figures[block, name]["times_jax_nn"])
+                for name in _NAMES
+                if name != "jax.nn"
+            ]
+            lines.append(f"| {block} | {median:,.0f} | {' | '.join(ratios)} |")
+    return lines
+
+
+def _cell(row: dict[str, Any] | None, platform: str) -> str:
+    if row is None:
+        return "-"
+    cells = [f"{row['temporary']:.2f}", f"{row['moved']:.1f}", str(row["kernels"])]
+    return " / ".join([*cells, f"{row['megacycles']:.2f}"] if platform == "tpu" else cells)
