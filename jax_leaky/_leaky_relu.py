@@ -71,10 +71,10 @@ def leaky_relu(
         [0.01 0.01 1.  ]
     """
     x, slope = _real("x", x), _real("negative_slope", negative_slope)
-    if residual not in get_args(Residual):
+    if not isinstance(residual, str) or residual not in get_args(Residual):
         raise ValueError(f"residual must be 'bits', 'mask' or 'output', got {residual!r}.")
     try:
-        shape = np.broadcast_shapes(np.shape(x), np.shape(slope))
+        shape = jnp.broadcast_shapes(np.shape(x), np.shape(slope))
     except ValueError:
         raise ValueError(
             f"negative_slope of shape {np.shape(slope)} does not broadcast against x of shape {np.shape(x)}; "
@@ -111,8 +111,9 @@ def _real(name: str, value: ArrayLike) -> ArrayLike:
     if not isinstance(value, Array) and hasattr(value, "__jax_array__"):  # flax.nnx.Param and its like
         value = value.__jax_array__()
     if not isinstance(value, (bool, int, float, complex, np.ndarray, np.generic, Array)):
+        shown = " ".join(repr(value).split())  # on one line, whatever it is
         raise TypeError(
-            f"{name} must be a real number or an array of them, got {value!r:.80} of type {type(value).__name__}; "
+            f"{name} must be a real number or an array of them, got {shown:.80} of type {type(value).__name__}; "
             "for a list use jnp.asarray."
         )
     dtype = jnp.result_type(value) if isinstance(value, (bool, int, float, complex)) else value.dtype

@@ -31,6 +31,8 @@ def _number_value(x: Array, slope: float) -> Array:
 
 def _number_forward(x: Array, slope: float, residual: Residual) -> tuple[Array, Array]:
     y = checkpoint_name(_number_value(x, slope), OUTPUT_NAME)
+    if residual == "output":  # without a second name, by which y would be two arrays outside of a jit
+        return y, y
     source = y if slope >= 0 else x
     return y, checkpoint_name(keep_sign(source, residual), RESIDUAL_NAME)
 
