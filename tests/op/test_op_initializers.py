@@ -1,0 +1,124 @@
+"""He's initialisers for a leaky ReLU: variance, fan_in, dtype, JAX's own at slope 0, and a level signal in depth."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.nn import initializers
+
+from jax_leaky import leaky_he_normal, leaky_he_uniform, leaky_relu
+
+each_kind = pytest.mark.parametrize("make", [leaky_he_normal, leaky_he_uniform])
+SLOPES = [0.0, 0.01, 0.2, 1.0, -0.5]
+
+# Excess kurtosis sets how far a variance estimated from n samples strays: its standard error is
+# variance * sqrt((kurtosis - 1) / n). For the uniform the kurtosis is 1.8; for the normal cut at two standard
+# deviations 2.37; 3 bounds both.
+KURTOSIS = 3
+
+
+@each_kind
+@pytest.mark.parametrize("slope", SLOPES)
+def test_mean_and_variance(make, slope):
+    fan_in, fan_out = 256, 512
+    kernel = np.asarray(make(slope)(jax.random.key(0), (fan_in, fan_out)), np.float64)
+    variance, n = 2 / ((1 + slope**2) * fan_in), kernel.size
+    assert abs(kernel.mean()) < 5 * np.sqrt(variance / n)
+    assert abs(kernel.var() / variance - 1) < 5 * np.sqrt((KURTOSIS - 1) / n)
+
+
+@each_kind
+@pytest.mark.parametrize(
+    ("shape", "axes", "fan_in"),
+    [
+        ((3, 5, 64, 96), {}, 3 * 5 * 64),  # a convolution's kernel: the window times the channels in
+        ((7, 96, 64), {}, 7 * 96),
+        ((96, 64, 3, 3), {"in_axis": 1, "out_axis": 0}, 9 * 64),  # PyTorch's layout
+        ((8, 16, 4, 128), {"in_axis": (0, 1), "out_axis": (2, 3)}, 8 * 16),  # attention heads
+        ((6, 128, 128), {"batch_axis": 0}, 128),  # a stack of layers
+    ],
+)
+def test_fan_in(make, shape, axes, fan_in):
+    kernel = np.asarray(make(0.2, **axes)(jax.random.key(1), shape), np.float64)
+    expected = 2 / ((1 + 0.2**2) * fan_in)
+    assert abs(kernel.var() / expected - 1) < 5 * np.sqrt((KURTOSIS - 1) / kernel.size)
+
+
+def test_the_bounds_of_the_distributions():
+    shape, variance = (300, 300), 2 / ((1 + 0.2**2) * 300)
+    uniform = np.abs(leaky_he_uniform(0.2)(jax.random.key(2), shape))
+    assert 0.999 < uniform.max() / np.sqrt(3 * variance) <= 1
+    # The normal of JAX is cut at two standard deviations and widened by 1 / 0.8796 to make up for it.
+    normal = np.abs(leaky_he_normal(0.2)(jax.random.key(2), shape))
+    assert 0.99 < normal.max() / (2 * np.sqrt(variance) / 0.87962566) <= 1.0001
+
+
+@pytest.mark.parametrize(
+    ("make", "theirs"),
+    [(leaky_he_normal, initializers.he_normal), (leaky_he_uniform, initializers.he_uniform)],
+)
+def test_slope_zero_is_jax_he_to_the_bit(make, theirs):
+    for shape, axes in [
+        ((50, 20), {}),
+        ((3, 3, 8, 16), {}),
+        ((4, 9, 5), {"in_axis": 2, "out_axis": 1, "batch_axis": 0}),
+    ]:
+        ours = make(0.0, **axes)(jax.random.key(3), shape)
+        np.testing.assert_array_equal(ours, theirs(**axes)(jax.random.key(3), shape))
+
+
+@each_kind
+def test_slope_one_is_lecun(make):
+    lecun = initializers.lecun_normal() if make is leaky_he_normal else initializers.lecun_uniform()
+    args = jax.random.key(4), (50, 20)
+    np.testing.assert_allclose(make(1.0)(*args), lecun(*args), rtol=1e-6)
+
+
+@each_kind
+def test_dtype(make):
+    args = jax.random.key(5), (8, 4)
+    assert make()(*args).dtype == jnp.float32
+    assert make(dtype=jnp.bfloat16)(*args).dtype == jnp.bfloat16
+    assert make()(*args, jnp.float16).dtype == jnp.float16
+    with jax.enable_x64(True):
+        assert make()(*args, jnp.float64).dtype == jnp.float64
+
+
+@each_kind
+def test_one_slope_by_default_and_a_jitted_call(make):
+    args = jax.random.key(6), (8, 4)
+    np.testing.assert_array_equal(make()(*args), make(0.01)(*args))
+    jitted = jax.jit(make(), static_argnums=1)
+    np.testing.assert_allclose(jitted(*args), make()(*args), rtol=1e-6)
+
+
+@each_kind
+@pytest.mark.parametrize("slope", [float("nan"), float("inf"), -float("inf")])
+def test_a_slope_that_is_not_finite(make, slope):
+    with pytest.raises(ValueError, match=rf"^negative_slope must be finite, got {slope}; .*\.$"):
+        make(slope)
+
+
+def second_moments(initializer, slope, layers=30, units=512):
+    @jax.jit
+    def run(key):
+        keys = jax.random.split(key, layers + 1)
+        x = jax.random.normal(keys[0], (64, units))
+        moments = []
+        for key in keys[1:]:
+            x = leaky_relu(x @ initializer(key, (units, units)), slope)
+            moments.append((x**2).mean())
+        return jnp.stack(moments)
+
+    return np.asarray(run(jax.random.key(7)), np.float64)
+
+
+@each_kind
+@pytest.mark.parametrize("slope", [0.01, 0.2])
+def test_the_second_moment_stays_level_through_thirty_layers(make, slope):
+    """E[x^2] stays 1; with the gain of another slope it drifts by (1 + a^2)^30, 3.2 times at 0.2."""
+    log = np.log(second_moments(make(slope), slope))
+    assert np.abs(log).max() < 0.6
+    if slope == 0.2:
+        drift = np.log(second_moments(make(0.0), slope))[-1] - log[-1]
+        np.testing.assert_allclose(drift, 30 * np.log(1 + slope**2), rtol=1e-3)
