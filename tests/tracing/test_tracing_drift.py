@@ -1,0 +1,315 @@
+"""The ground that tracing stands on: one test per access to semi-internal JAX.
+
+When JAX moves, the test that turns red names the function of `_jax_internals` to mend. The only tests of this package
+that look behind its public face.
+"""
+
+import functools
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jax_leaky.tracing import _jax_internals as internals
+from jax_leaky.tracing import _rehearsal, list_sites, observe
+from jax_leaky.tracing._plan import CONSTRUCTS, UNSEEN
+
+X = jnp.array([[-1.0, 2.0], [3.0, -4.0]])
+
+
+def equations(fn, *args):
+    return internals.body(jax.make_jaxpr(fn)(*args)).jaxpr.eqns
+
+
+def equation(name, fn, *args):
+    (found,) = [eqn for eqn in equations(fn, *args) if eqn.primitive.name == name]
+    return found
+
+
+@jax.custom_jvp
+def with_jvp(x):
+    return jnp.tanh(x) + 1
+
+
+with_jvp.defjvp(lambda primals, tangents: (with_jvp(*primals), tangents[0]))
+
+
+@jax.custom_vjp
+def with_vjp(x):
+    return jnp.tanh(x) + 1
+
+
+with_vjp.defvjp(lambda x: (with_vjp(x), None), lambda _, g: (g,))
+
+
+def mapped(x, kind=AxisType.Auto):
+    mesh = jax.make_mesh((2,), ("d",), axis_types=(kind,))
+    return jax.shard_map(jnp.tanh, mesh=mesh, in_specs=P("d"), out_specs=P("d"))(x)
+
+
+EXAMPLES = {
+    "jit": jax.jit(jnp.tanh),
+    "closed_call": None,  # made by JAX alone, when it transforms what it has traced
+    "remat2": jax.checkpoint(jnp.tanh),
+    "custom_jvp_call": with_jvp,
+    "custom_vjp_call": with_vjp,
+    "scan": lambda x: lax.scan(lambda c, w: (c @ w, c), x, jnp.stack([x, x]))[0],
+    "while": lambda x: lax.while_loop(lambda c: c.sum() < 1, lambda c: c + x, x),
+    "cond": lambda x: lax.cond(x.sum() > 0, jnp.tanh, jnp.sin, x),
+    "shard_map": mapped,
+}
+
+
+def test_every_construct_has_an_example():
+    assert set(EXAMPLES) == set(CONSTRUCTS) == set(internals.PARAMETERS)
+    assert not set(UNSEEN) & set(CONSTRUCTS)
+
+
+@pytest.mark.parametrize("name", sorted(set(EXAMPLES) - {"closed_call"}))
+def test_primitive_names_and_parameters_are_understood(name):
+    assert internals.unknown_parameters(equation(name, EXAMPLES[name], X)) == []
+
+
+@pytest.mark.parametrize("name", sorted(set(EXAMPLES) - {"closed_call"}))
+def test_inner_jaxprs(name):
+    found = internals.inner_jaxprs(equation(name, EXAMPLES[name], X))
+    assert len(found) == {"while": 2, "cond": 2}.get(name, 1)
+    assert all(len(internals.body(jaxpr).jaxpr.eqns) >= 1 for jaxpr in found)
+
+
+def test_body_splits_constants_from_arguments():
+    held = jnp.arange(4.0).reshape(2, 2)
+    inner = internals.body(jax.make_jaxpr(lambda x: x @ held)(X))
+    assert len(inner.consts) == 1
+    assert len(inner.invars) == 2
+    assert inner.consts[0] is held
+    open_jaxpr = equation("remat2", jax.checkpoint(lambda x: x @ held), X).params["jaxpr"]
+    assert internals.body(open_jaxpr).consts == ()
+    assert len(internals.body(open_jaxpr).invars) == 2
+
+
+def test_literals_and_dropped_variables():
+    (add,) = equations(lambda x: x + 1, X)
+    assert [internals.is_literal(atom) for atom in add.invars] == [False, True]
+    assert float(add.invars[1].val) == 1
+    dropped = equation("top_k", lambda x: lax.top_k(x, 1)[1], X)
+    assert [internals.is_dropped(variable) for variable in dropped.outvars] == [True, False]
+
+
+def test_call_names():
+    names = {
+        name: internals.call_name(equation(name, fn, X)) for name, fn in EXAMPLES.items() if fn is not None
+    }
+    assert (names["jit"], names["custom_jvp_call"], names["custom_vjp_call"]) == (
+        "tanh",
+        "with_jvp",
+        "with_vjp",
+    )
+    assert internals.call_name(equation("custom_jvp_call", jax.nn.relu, X)) == "relu"
+    assert internals.call_name(equation("jit", jax.nn.leaky_relu, X)) == "leaky_relu"
+
+
+def test_plumbing_is_told_from_the_users_functions():
+    def of(name, fn):
+        return internals.is_plumbing(internals.inner_jaxprs(equation(name, fn, X))[0])
+
+    assert of("jit", lambda x: jax.random.uniform(jax.random.key(0), x.shape))
+    assert of("jit", lambda x: jnp.clip(x, 0, 1))
+    assert not of("jit", jax.nn.leaky_relu)
+    assert not of("jit", jax.jit(lambda x: x + 1))
+
+
+def test_as_function():
+    jaxpr = equation("jit", EXAMPLES["jit"], X).params["jaxpr"]
+    np.testing.assert_array_equal(internals.as_function(jaxpr)(X)[0], jnp.tanh(X))
+
+
+def test_is_staging():
+    seen = []
+
+    def ask(x):
+        seen.append(internals.is_staging())
+        return x * 1.0
+
+    ask(X)
+    jax.grad(lambda x: ask(x).sum())(X)
+    jax.vmap(ask)(X)
+    jax.jit(ask)(X)
+    jax.jit(jax.grad(lambda x: ask(x).sum()))(X)
+    lax.scan(lambda c, _: (ask(c), None), X, None, length=1)
+    assert seen[:3] == [False] * 3
+    assert seen[3:] == [True] * len(seen[3:])
+
+
+@pytest.mark.parametrize("name", sorted(set(EXAMPLES) - {"closed_call"}))
+def test_bind_runs_an_equation_as_it_was(name):
+    closed = jax.make_jaxpr(EXAMPLES[name])(X)
+    inner = internals.body(closed)
+    values = dict(zip(inner.invars, (*inner.consts, X), strict=True))
+    for eqn in inner.jaxpr.eqns:
+        inputs = [atom.val if internals.is_literal(atom) else values[atom] for atom in eqn.invars]
+        values |= zip(eqn.outvars, internals.bind(eqn, inputs), strict=True)
+    np.testing.assert_array_equal(values[inner.jaxpr.outvars[0]], EXAMPLES[name](X))
+
+
+def test_equation_context_keeps_scope_source_and_configuration():
+    def fn(x):
+        with jax.named_scope("outer"), jax.default_matmul_precision("float32"):
+            return jnp.tanh(x)
+
+    eqn = equation("tanh", fn, X)
+
+    def again(x):
+        return internals.bind(eqn, [x])[0]
+
+    copy = equation("tanh", again, X)
+    assert internals.module_path(copy) == internals.module_path(eqn) == ("outer",)
+    assert internals.source(copy) == internals.source(eqn)
+    assert str(copy.ctx) == str(eqn.ctx) or copy.ctx.__class__ is eqn.ctx.__class__
+
+
+def test_as_type_of():
+    strong, weak = jax.typeof(jnp.float32(1)), jax.typeof(jnp.asarray(1.0))
+    for value in (1, np.float64(1), jnp.bfloat16(1), jnp.asarray(1.0), jnp.float32(1)):
+        for aval in (strong, weak):
+            converted = jax.typeof(internals.as_type_of(value, aval))
+            assert (converted.dtype, converted.weak_type) == (aval.dtype, aval.weak_type)
+    key = jax.random.key(0)
+    assert internals.as_type_of(key, jax.typeof(key)) is key
+    nothing = np.zeros((), jax.dtypes.float0)
+    assert internals.as_type_of(nothing, jax.core.ShapedArray((), jax.dtypes.float0)) is nothing
+
+
+def test_module_path_strips_transforms():
+    def fn(x):
+        with jax.named_scope("a"), jax.named_scope("b"):
+            return jnp.sin(x)
+
+    for transformed in (fn, jax.vmap(fn), jax.vmap(jax.vmap(fn)), lambda x: jax.jvp(fn, (x,), (x,))[0]):
+        assert internals.module_path(equation("sin", transformed, X)) == ("a", "b")
+    assert internals.module_path(equation("sin", jnp.sin, X)) == ()
+
+
+def test_source():
+    def fn(x):
+        return jnp.sin(x)
+
+    found = internals.source(equation("sin", fn, X))
+    assert found.file == __file__
+    assert found.line == fn.__code__.co_firstlineno + 1
+    assert found.function.endswith("test_source.<locals>.fn")
+
+
+def test_scan_split():
+    held = jnp.ones((2, 2))
+    eqn = equation("scan", lambda x: lax.scan(lambda c, w: (c @ held + w, None), x, jnp.stack([x] * 3))[0], X)
+    assert internals.scan_split(eqn) == (1, 1)
+    assert len(eqn.invars) == 3
+    assert (eqn.params["length"], eqn.params["reverse"], eqn.params["unroll"]) == (3, False, 1)
+
+
+def test_jit_options():
+    plain = equation("jit", EXAMPLES["jit"], X)
+    assert internals.jit_options(plain) == {"keep_unused": False}
+    assert not internals.has_layouts(plain)
+    mesh = jax.make_mesh((2,), ("d",), axis_types=(AxisType.Auto,))
+    rows = NamedSharding(mesh, P("d"))
+    sharded = equation(
+        "jit", jax.jit(lambda x, y: x + y, in_shardings=(rows, None), out_shardings=rows), X, X
+    )
+    options = internals.jit_options(sharded)
+    assert options["in_shardings"] == (rows, None)
+    assert options["out_shardings"] == ([rows], None)
+
+
+def test_varying_axes_and_as_varying():
+    seen = {}
+
+    def fn(x, y):
+        seen["x"], seen["y"] = internals.varying_axes(jax.typeof(x)), internals.varying_axes(jax.typeof(y))
+        lifted = internals.as_varying(y, frozenset({"d"}))
+        seen["lifted"] = internals.varying_axes(jax.typeof(lifted))
+        assert internals.as_varying(x, frozenset({"d"})) is x
+        return x + lifted
+
+    mesh = jax.make_mesh((2,), ("d",), axis_types=(AxisType.Auto,))
+    jax.shard_map(fn, mesh=mesh, in_specs=(P("d"), P()), out_specs=P("d"))(X, X[:1])
+    assert seen == {"x": {"d"}, "y": frozenset(), "lifted": {"d"}}
+    assert internals.varying_axes(jax.typeof(X)) == frozenset()
+
+
+def test_replicated():
+    mesh = jax.make_mesh((2,), ("d",), axis_types=(AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        x = jax.device_put(X, NamedSharding(mesh, P("d")))
+        together = internals.replicated(x)
+        np.testing.assert_array_equal(together[0], X[0])
+    assert internals.replicated(X) is X
+
+
+@pytest.fixture
+def unknown_version(monkeypatch):
+    monkeypatch.setattr(internals, "TESTED", ((0, 1), (0, 2)))
+    _rehearsal.replay_works.cache_clear()
+    yield
+    _rehearsal.replay_works.cache_clear()
+
+
+def scanned(x):
+    return lax.scan(lambda c, _: (jax.nn.relu(c) - 0.5, None), x, None, length=2)[0]
+
+
+@pytest.mark.usefixtures("unknown_version")
+def test_an_unknown_version_warns_once_and_goes_on():
+    with pytest.warns(UserWarning, match=r"tested with JAX from 0\.1 up to, not including, 0\.2") as caught:
+        assert len(list_sites(scanned, X)) == 1
+    assert len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(list_sites(scanned, X)) == 1
+
+
+@pytest.mark.usefixtures("unknown_version")
+@pytest.mark.parametrize("broken", ["bind", "scan_split", "body", "call_name", "is_literal"])
+def test_what_breaks_on_an_unknown_version_leaves_the_function_alone(monkeypatch, broken):
+    def moved(*_):
+        raise AttributeError("this has moved")
+
+    monkeypatch.setattr(internals, broken, moved)
+    with pytest.warns(UserWarning, match="replay does not work with it, so functions run unobserved"):
+        sites = list_sites(scanned, X)
+    assert len(sites) == 0
+    assert sites.opaque[0].why == f"replay does not work with JAX {jax.__version__}"
+    out, seen = observe(scanned, lambda _, z: z)(X)
+    np.testing.assert_array_equal(out, scanned(X))
+    assert seen == {}
+
+
+def test_a_parameter_that_is_new_makes_the_equation_opaque(monkeypatch):
+    without = internals.PARAMETERS["scan"].replace("unroll", "")
+    monkeypatch.setitem(internals.PARAMETERS, "scan", without)
+    sites = list_sites(scanned, X)
+    assert len(sites) == 0
+    assert (
+        sites.opaque[0].why == "it has parameters that are new to this package: unroll, 1 activation inside"
+    )
+    out, seen = jax.jit(observe(scanned, lambda _, z: z))(X)
+    np.testing.assert_array_equal(out, jax.jit(scanned)(X))
+    assert seen == {}
+
+
+def test_a_loop_that_rounds_another_way_fails_the_rehearsal(monkeypatch):
+    assert _rehearsal._rehearse()
+    original = internals.bind
+
+    @functools.wraps(original)
+    def off_by_a_bit(eqn, values):
+        return [out * (1 + 1e-6) if eqn.primitive.name == "tanh" else out for out in original(eqn, values)]
+
+    monkeypatch.setattr(internals, "bind", off_by_a_bit)
+    assert not _rehearsal._rehearse()
