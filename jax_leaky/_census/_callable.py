@@ -1,59 +1,104 @@
-"""A callable as a pure function of its arrays.
+"""A callable, taken apart into its arrays and the rest.
 
 Weights that a jitted function closes over are written into the compiled program as constants, in which XLA folds
 what it can, slowly. So the arrays of a `functools.partial`, of an Equinox module or of an NNX module become
-arguments. An NNX module that its own call changes (batch statistics, random counters) is changed in a copy.
+arguments, and one compiled program serves all weights of a model. An NNX module that its own call changes (batch
+statistics, random counters) is changed in a copy.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import sys
+import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 
+Arrays = tuple[Sequence[Any], Any]  # those that stand for themselves, and the state of NNX modules
 
+
+@dataclasses.dataclass(frozen=True)
 class Pure:
-    """A callable, taken apart.
+    """What is left of a callable without its arrays.
+
+    Two that are equal compute the same of the same arrays.
 
     Attributes:
-        arrays: those that the callable holds.
+        structure: the pytree of the callable, its arguments and keywords.
+        leaves: of that; None where an array or an NNX module was.
+        arrays: the places of the arrays.
+        modules: the places of the NNX modules.
+        graph: of the modules.
+        method: that is called of the callable, None where it is called itself.
+        is_partial: whether it was a `functools.partial`.
     """
 
-    def __init__(self, fn: Callable[..., Any]) -> None:
-        self._nnx = sys.modules.get("flax.nnx")  # only a user of NNX has imported it
-        self._is_partial = isinstance(fn, functools.partial)
-        func: Any = fn
-        args: tuple[Any, ...] = ()
-        keywords: dict[str, Any] = {}
-        if isinstance(fn, functools.partial):
-            func, args, keywords = fn.func, fn.args, fn.keywords
-        self._method: Any = None
-        if self._is_module(getattr(func, "__self__", None)):
-            func, self._method = func.__self__, func.__func__
-        self._leaves, self._structure = jax.tree.flatten((func, args, keywords), is_leaf=self._is_module)
-        self._modules = [place for place, leaf in enumerate(self._leaves) if self._is_module(leaf)]
-        self._places = [place for place, leaf in enumerate(self._leaves) if isinstance(leaf, jax.Array)]
-        state: Any = None
-        if self._nnx is not None and self._modules:
-            self._graph, state = self._nnx.split([self._leaves[place] for place in self._modules])
-        self.arrays = ([self._leaves[place] for place in self._places], state)
+    structure: Any
+    leaves: tuple[Any, ...]
+    arrays: tuple[int, ...]
+    modules: tuple[int, ...]
+    graph: Any
+    method: Any
+    is_partial: bool
 
-    def _is_module(self, value: Any) -> bool:
-        return self._nnx is not None and isinstance(value, self._nnx.Pytree)
-
-    def rebuilt(self, arrays: tuple[Sequence[Any], Any]) -> Callable[..., Any]:
+    def rebuilt(self, arrays: Arrays) -> Callable[..., Any]:
         """The callable with other arrays, traced ones for example."""
         plain, state = arrays
-        leaves = list(self._leaves)
-        for place, array in zip(self._places, plain, strict=True):
+        leaves = list(self.leaves)
+        for place, array in zip(self.arrays, plain, strict=True):
             leaves[place] = array
-        if self._nnx is not None and self._modules:
-            for place, module in zip(self._modules, self._nnx.merge(self._graph, state), strict=True):
+        if self.modules:
+            merged = sys.modules["flax.nnx"].merge(self.graph, state)
+            for place, module in zip(self.modules, merged, strict=True):
                 leaves[place] = module
-        func, args, keywords = jax.tree.unflatten(self._structure, leaves)
-        if self._method is not None:
-            func = self._method.__get__(func)
-        return functools.partial(func, *args, **keywords) if self._is_partial else func
+        func, args, keywords = jax.tree.unflatten(self.structure, leaves)
+        if self.method is not None:
+            func = self.method.__get__(func)
+        return functools.partial(func, *args, **keywords) if self.is_partial else func
+
+    def may_be_kept(self) -> bool:
+        """Whether a program compiled for it may be kept: it can be told from others, and holds no array in secret."""
+        try:
+            hash(self)
+        except TypeError:
+            return False
+        return all(map(_is_open, self.leaves))
+
+
+def take_apart(fn: Callable[..., Any]) -> tuple[Pure, Arrays]:
+    """A callable without its arrays, and these."""
+    func: Any = fn
+    args: tuple[Any, ...] = ()
+    keywords: dict[str, Any] = {}
+    if isinstance(fn, functools.partial):
+        func, args, keywords = fn.func, fn.args, fn.keywords
+    method = None
+    if _is_module(getattr(func, "__self__", None)):
+        func, method = func.__self__, func.__func__
+    leaves, structure = jax.tree.flatten((func, args, keywords), is_leaf=_is_module)
+    modules = tuple(place for place, leaf in enumerate(leaves) if _is_module(leaf))
+    places = tuple(place for place, leaf in enumerate(leaves) if isinstance(leaf, jax.Array))
+    graph, state = None, None
+    if modules:
+        graph, state = sys.modules["flax.nnx"].split([leaves[place] for place in modules])
+    rest = tuple(None if place in (*modules, *places) else leaf for place, leaf in enumerate(leaves))
+    pure = Pure(structure, rest, places, modules, graph, method, isinstance(fn, functools.partial))
+    return pure, ([leaves[place] for place in places], state)
+
+
+def _is_module(value: Any) -> bool:
+    nnx = sys.modules.get("flax.nnx")  # only a user of NNX has imported it
+    return nnx is not None and isinstance(value, nnx.Pytree)
+
+
+def _is_open(leaf: Any) -> bool:
+    if isinstance(leaf, types.FunctionType):
+        return leaf.__closure__ is None
+    if isinstance(
+        leaf, types.MethodType
+    ):  # `model.apply`, of a model that is equal to another with its fields
+        return type(leaf.__self__).__eq__ is not object.__eq__
+    return not callable(leaf) or isinstance(leaf, type)

@@ -17,17 +17,19 @@ def stream(batches: Any, every: int, progress: bool | None) -> Iterator[Any]:
     """Every k-th batch, with a bar on stderr.
 
     Raises:
-        TypeError: `batches` is not iterable, or `every` is no integer.
+        TypeError: `batches` is not iterable, `every` is no integer, or `progress` is neither None nor a bool.
         ValueError: `every` is less than 1.
     """
     try:
         every = operator.index(every)
     except TypeError:
         raise TypeError(
-            f"census: every={every!r} is not an integer: give 1 for all batches, 2 for every other."
+            f"census: every={every!r} is no integer: give 1 for all batches, 2 for every other."
         ) from None
     if every < 1:
         raise ValueError(f"census: every={every} counts nothing: give 1 for all batches, 2 for every other.")
+    if progress is not None and not isinstance(progress, bool):
+        raise TypeError(f"census: progress={progress!r} is neither None, True nor False.")
     if _is_one_batch(batches):
         batches = [batches]
     if not isinstance(batches, Iterable):
@@ -93,7 +95,7 @@ class _Bar:
             progress.TextColumn("left"),
             progress.TimeRemainingColumn(),
         )
-        bar = progress.Progress(*columns, console=console, transient=True)
+        bar = progress.Progress(*columns, console=console, transient=console.is_terminal)
         self._task = bar.add_task("census", total=self._total)
         bar.start()
         return bar

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
 from jax_leaky._census import _gradient, _visit
-from jax_leaky._census._callable import Pure
+from jax_leaky._census._callable import Arrays, Pure, take_apart
 from jax_leaky._census._result import Census
 from jax_leaky._census._stream import arguments, stream
 from jax_leaky.tracing import Traced
@@ -77,22 +78,18 @@ def census(
         >>> found["layer/relu"].n, found["layer/relu"].where("dead").tolist()
         (1000, [1])
     """
-    pure = Pure(fn) if callable(fn) else None
-    if pure is None:
+    if not callable(fn):
         raise TypeError(f"census: fn must be callable, got {type(fn).__name__}.")
-    visit = _gradient.run if gradients else _visit.run
-
-    def count(arrays: Any, batch: tuple[Any, ...]) -> Census:
-        traced = Traced("census", pure.rebuilt(arrays), batch, {})
-        chosen = _visit.choose("census", traced, sites)
-        _, records = visit(traced, chosen)
-        return Census(records, chosen.opaque, rare_below)
-
-    step = jax.jit(count)
+    if not 0 <= rare_below <= 1:
+        raise ValueError(f"census: rare_below={rare_below!r} is not a share: give a number from 0 to 1.")
+    pure, arrays = take_apart(fn)
+    patterns = sites if sites is None or isinstance(sites, str) else tuple(sites)
+    question = _Question(pure, patterns, gradients, rare_below)
+    step = _kept_step(question) if pure.may_be_kept() else _step(question)
     total: Census | None = None
     ahead: deque[Census] = deque()
     for batch in stream(batches, every, progress):
-        seen = step(pure.arrays, arguments(batch, sharding))
+        seen = step(arrays, arguments(batch, sharding))
         total = seen if total is None else _joined(total, seen)
         ahead.append(total)
         if len(ahead) > _AHEAD:
@@ -102,6 +99,32 @@ def census(
             "census: batches gave no batch; a generator that was read before has to be made anew."
         )
     return jax.device_get(total)
+
+
+class _Question(NamedTuple):
+    """What is counted of which function."""
+
+    pure: Pure
+    sites: str | tuple[str, ...] | None
+    gradients: bool
+    rare_below: float
+
+
+def _step(question: _Question) -> Callable[..., Census]:
+    """The compiled function from the arrays of a callable and a batch to its census."""
+    visit = _gradient.run if question.gradients else _visit.run
+
+    def count(arrays: Arrays, batch: tuple[Any, ...]) -> Census:
+        traced = Traced("census", question.pure.rebuilt(arrays), batch, {})
+        chosen = _visit.choose("census", traced, question.sites)
+        _, records = visit(traced, chosen)
+        return Census(records, chosen.opaque, question.rare_below)
+
+    return jax.jit(count)
+
+
+# A census after every epoch compiles once.
+_kept_step = functools.lru_cache(maxsize=16)(_step)
 
 
 @jax.jit

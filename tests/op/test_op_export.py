@@ -19,8 +19,6 @@ every_case = pytest.mark.parametrize(
     ("slope", "residual", "forward_mode"),
     [
         (0.25, "bits", False),
-        (0.25, "bits", True),
-        (0.25, "mask", False),
         (0.25, "output", True),
         (jnp.float32(0.25), "bits", False),
         (jnp.float32(0.25), "mask", True),
@@ -54,7 +52,7 @@ def test_lowers_for(platforms, slope, residual, forward_mode):
 
 
 @every_case
-@pytest.mark.parametrize("platforms", [*((name,) for name in PLATFORMS), PLATFORMS], ids="+".join)
+@pytest.mark.parametrize("platforms", [("tpu",), PLATFORMS], ids="+".join)
 def test_survives_serialization_with_its_derivative(platforms, slope, residual, forward_mode):
     pytest.importorskip(
         "flatbuffers", reason="jax.export serializes with flatbuffers, an optional dependency of JAX"

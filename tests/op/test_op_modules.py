@@ -14,7 +14,7 @@ from jax_leaky import leaky_relu
 X = np.random.default_rng(0).standard_normal((5, 6)).astype(np.float32)
 COTANGENT = np.random.default_rng(1).standard_normal(X.shape).astype(np.float32)
 LINEN, NNX = jax_leaky.linen, jax_leaky.nnx
-OPTIONS = [("bits", False), ("mask", True), ("output", False)]
+OPTIONS = [("bits", False), ("output", True)]
 
 
 def linen(module):

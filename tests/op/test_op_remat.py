@@ -14,6 +14,7 @@ LAYERS, BATCH, UNITS = 4, 8, 16
 rng = np.random.default_rng(0)
 WEIGHTS = (rng.standard_normal((LAYERS, UNITS, UNITS)) / 4).astype(np.float32)
 X = rng.standard_normal((BATCH, UNITS)).astype(np.float32)
+QUARTER = partial(leaky_relu, negative_slope=0.25)
 policies = jax.checkpoint_policies
 BY_NAME = policies.save_only_these_names("leaky_relu_residual", "leaky_relu_output")
 
@@ -63,7 +64,15 @@ def numpy_gradient():
     return np.stack(gradient[::-1])
 
 
-@every_mode
+@pytest.mark.parametrize(
+    "activation",
+    [
+        QUARTER,
+        partial(QUARTER, residual="output", forward_mode=True),
+        partial(leaky_relu, negative_slope=jnp.float32(0.25)),
+    ],
+    ids=["bits-reverse", "output-both", "array-bits-reverse"],
+)
 @pytest.mark.parametrize(
     "policy",
     [
@@ -104,7 +113,7 @@ def test_a_name_given_outside_the_op_does_not_help():
     assert matrix_products(loss(named, BY_NAME), WEIGHTS, X) > LAYERS + LAYERS + (LAYERS - 1)
 
 
-@every_mode
+@pytest.mark.parametrize("activation", [QUARTER, partial(QUARTER, residual="output")], ids=["bits", "output"])
 def test_remat_of_each_layer_in_scan(activation):
     layer = jax.checkpoint(lambda h, w: (activation(h @ w), None), policy=BY_NAME)
     scanned = jax.jit(jax.grad(lambda weights, x: (jax.lax.scan(layer, x, weights)[0] ** 2).sum()))

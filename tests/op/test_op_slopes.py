@@ -1,5 +1,7 @@
 """Slopes of every kind give one function: Python, NumPy and JAX scalars, whole numbers, arrays, parameters."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import leaky_relu_oracle as oracle
@@ -33,11 +35,10 @@ COTANGENT = np.random.default_rng(1).standard_normal(X.shape).astype(np.float32)
 )
 def test_every_kind_of_slope_gives_one_function(slope):
     for dtype in (jnp.float32, jnp.bfloat16):
-        x = X.astype(dtype)
-        y, pullback = jax.vjp(lambda x: leaky_relu(x, slope), jnp.asarray(x))
+        x, cotangent = X.astype(dtype), COTANGENT.astype(dtype)
+        y, x_bar = oracle.run(partial(leaky_relu, negative_slope=slope), cotangent, x)
         oracle.assert_identical(y, oracle.value(x, 0.25))
-        cotangent = COTANGENT.astype(dtype)
-        oracle.assert_equal(pullback(jnp.asarray(cotangent))[0], oracle.pullback(x, 0.25, cotangent))
+        oracle.assert_equal(x_bar, oracle.pullback(x, 0.25, cotangent))
 
 
 @pytest.mark.parametrize(
@@ -65,6 +66,5 @@ def test_an_nnx_param_as_x():
 def test_the_shape_is_that_to_which_x_and_the_slope_broadcast():
     for x, slope in [((), (3,)), ((5, 1), (1, 4)), ((0, 4), (4,)), ((2, 3), ()), ((1,), (0,))]:
         expected = np.broadcast_shapes(x, slope)
-        y, pullback = jax.vjp(leaky_relu, jnp.ones(x), jnp.ones(slope))
-        assert y.shape == expected
-        assert tuple(bar.shape for bar in pullback(jnp.ones(expected))) == (x, slope)
+        outputs = jax.eval_shape(partial(oracle.run, leaky_relu), *map(jnp.ones, (expected, x, slope)))
+        assert [output.shape for output in outputs] == [expected, x, slope]

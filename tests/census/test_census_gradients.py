@@ -1,0 +1,144 @@
+"""The gradient of each sample by itself, against backpropagation by hand in NumPy."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from jax_leaky._census import census
+
+RNG = np.random.default_rng(3)
+X = RNG.normal(size=(20, 5))
+FIRST = RNG.normal(size=(5, 6))
+SECOND = RNG.normal(size=(6, 6))
+OUT = RNG.normal(size=(6, 3))
+FIRST[:, 1] = 0.0
+BIAS = np.array([0.0, -1.0, 0.0, 0.0, 0.0, 0.0])  # unit 1 is always negative
+SECOND[2] = 0.0  # unit 2 of the first layer leads nowhere
+
+
+def outputs(x: jax.Array) -> jax.Array:
+    w1, w2, w3, bias = (jnp.asarray(w, jnp.float32) for w in (FIRST, SECOND, OUT, BIAS))
+    with jax.named_scope("net"):
+        h = jax.nn.relu(x @ w1 + bias)
+        return jax.nn.leaky_relu(h @ w2, 0.1) @ w3
+
+
+def loss(x: jax.Array) -> jax.Array:
+    return jnp.sum(outputs(x) ** 2)
+
+
+def backward() -> tuple[np.ndarray, np.ndarray]:
+    """dL/dz of every sample at both sites."""
+    z1 = X @ FIRST + BIAS
+    h1 = np.maximum(z1, 0)
+    z2 = h1 @ SECOND
+    out = np.where(z2 > 0, z2, 0.1 * z2) @ OUT
+    g2 = 2 * out @ OUT.T * np.where(z2 > 0, 1, 0.1)
+    return g2 @ SECOND.T * (z1 > 0), g2
+
+
+GRADIENTS = dict(zip(["net/relu", "net/leaky_relu"], backward(), strict=True))
+
+
+@pytest.mark.parametrize("form", ["sum", "per sample", "auxiliary"])
+def test_measures_equal_numpy(form: str) -> None:
+    fn = {
+        "sum": loss,
+        "per sample": lambda x: jnp.sum(outputs(x) ** 2, axis=1),
+        "auxiliary": lambda x: (loss(x), {"anything": x}),
+    }[form]
+    found = census(fn, [X[:8], X[8:]], gradients=True)
+    for name, g in GRADIENTS.items():
+        np.testing.assert_array_equal(found[name].where("grad_dead"), np.flatnonzero((g == 0).all(0)))
+        np.testing.assert_array_equal(found[name].counts.grad_nonzero.to_numpy(), (g != 0).sum(0))
+        score = np.abs(g).mean(0) / np.abs(g).mean()
+        np.testing.assert_allclose(found[name].per_unit("grad_score"), score, rtol=1e-4, atol=1e-7)
+        assert int(found[name].counts.grad_n) == 20
+    assert found["net/relu"].where("grad_dead").tolist() == [1, 2]
+    np.testing.assert_allclose(found["net/relu"].per_unit("act_freq"), (X @ FIRST + BIAS > 0).mean(0))
+
+
+def test_a_mean_over_samples_gives_the_same_measures() -> None:
+    found = census(lambda x: jnp.mean(outputs(x) ** 2), X, gradients=True)
+    assert found["net/relu"].where("grad_dead").tolist() == [1, 2]
+    score = np.abs(GRADIENTS["net/relu"]).mean(0) / np.abs(GRADIENTS["net/relu"]).mean()
+    np.testing.assert_allclose(found["net/relu"].per_unit("grad_score"), score, rtol=1e-4, atol=1e-7)
+
+
+def test_samples_whose_gradients_cancel_are_not_dead() -> None:
+    signs = jnp.array([[1.0], [-1.0]])
+    found = census(lambda x: jnp.sum(signs * jax.nn.relu(x)), jnp.ones((2, 6)), gradients=True)
+    assert next(iter(found)).where("grad_dead").size == 0
+
+
+def test_a_unit_behind_stop_gradient_is_dead() -> None:
+    (site,) = census(lambda x: jnp.sum(lax.stop_gradient(jax.nn.relu(x))), jnp.ones((2, 6)), gradients=True)
+    assert site.where("grad_dead").tolist() == list(range(6))
+
+
+def test_each_layer_of_a_scan_has_gradients_of_its_own() -> None:
+    weights = np.stack([SECOND, np.eye(6), np.diag([1.0, 1, 1, 0, 0, 0])]).astype(np.float32)
+
+    def fn(x: jax.Array) -> jax.Array:
+        h, _ = lax.scan(lambda h, w: (jax.nn.relu(h @ w) + 0.0, None), x, jnp.asarray(weights))
+        return jnp.sum(h * jnp.arange(6.0))
+
+    x = np.abs(RNG.normal(size=(20, 6)))
+    found = list(census(fn, x, gradients=True))
+    h, zs = x, []
+    for w in weights.astype(np.float64):
+        zs.append(h @ w)
+        h = np.maximum(zs[-1], 0)
+    g, true = np.arange(6.0) * np.ones((20, 6)), []
+    for w, z in zip(weights[::-1].astype(np.float64), zs[::-1], strict=True):
+        true.append(g * (z > 0))
+        g = true[-1] @ w.T
+    for site, expected in zip(found, true[::-1], strict=True):
+        np.testing.assert_array_equal(site.counts.grad_nonzero.to_numpy(), (expected != 0).sum(0))
+
+
+def test_remat_and_branches_let_the_gradient_through() -> None:
+    def fn(x: jax.Array) -> jax.Array:
+        h = jax.checkpoint(jax.nn.relu)(x)
+        return jnp.sum(lax.cond(x[0, 0] > 0, lambda h: jnp.tanh(h), lambda h: jax.nn.silu(h), h))
+
+    x = np.abs(X[:, :1]) * np.ones((20, 6))
+    found = {site.kind: site for site in census(fn, x, gradients=True)}
+    assert [int(found[kind].counts.grad_n) for kind in ("relu", "tanh", "silu")] == [20, 20, 0]
+    np.testing.assert_array_equal(found["relu"].counts.grad_nonzero.to_numpy(), np.full(6, 20))
+    assert found["silu"].invalid == "invalid: no sample was seen"
+
+
+def test_a_gradient_that_is_not_finite_makes_the_site_invalid() -> None:
+    found = census(lambda x: jnp.sum(jax.nn.silu(x) * jnp.inf), jnp.zeros((3, 6)), gradients=True)
+    (site,) = found
+    assert site.invalid == "invalid: 18 non-finite values"
+    assert json.loads(found.to_json())["sites"][0]["grad_dead"] is None
+
+
+def test_without_gradients_nothing_is_said_about_them() -> None:
+    found = census(loss, X)
+    assert found["net/relu"].row["grad_dead"] is None
+    assert "gradient dead" not in str(found)
+    assert "net/relu/grad_dead" not in found.scalars()
+
+
+@pytest.mark.parametrize(
+    ("fn", "error", "sentence"),
+    [
+        (lambda x: {"loss": loss(x)}, TypeError, "takes fn for a loss, but it returned a dict"),
+        (lambda x: (jax.nn.relu(x) > 0).sum(), TypeError, "it returned an array of int32"),
+        (
+            lambda x: lax.while_loop(lambda h: h.max() > 1, lambda h: jax.nn.relu(h - 1), x).sum(),
+            ValueError,
+            "there is none through a while loop",
+        ),
+    ],
+)
+def test_bad_input_gets_one_sentence(fn: object, error: type[Exception], sentence: str) -> None:
+    with pytest.raises(error, match=sentence):
+        census(fn, X, gradients=True)  # type: ignore[arg-type] # a lambda of the table above

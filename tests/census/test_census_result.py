@@ -1,0 +1,193 @@
+"""The forms in which a census is told and kept."""
+
+import builtins
+import functools
+import io
+import json
+import math
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jax_leaky._census import Census, census
+
+X = np.random.default_rng(5).normal(size=(60, 6)).astype(np.float32)
+SHIFT = np.array([0.0, -50.0, 50.0, 0.0, 0.0, -2.2], np.float32)
+
+
+def net(shift: np.ndarray, x: jax.Array) -> jax.Array:
+    with jax.named_scope("<net>"):
+        h = jax.nn.relu(x + shift)
+        h = jax.nn.leaky_relu(h - 0.1, 0.2)
+        h, _ = jax.lax.scan(lambda h, w: (jax.nn.relu(h @ w), None), h, jnp.stack([jnp.eye(6), -jnp.eye(6)]))
+        return jnp.asarray(jax.pure_callback(np.asarray, jax.ShapeDtypeStruct(h.shape, h.dtype), h))
+
+
+def taken(x: np.ndarray, shift: np.ndarray = SHIFT) -> Census:
+    return census(functools.partial(net, shift), [x])
+
+
+@pytest.fixture(scope="module")
+def found() -> Census:
+    return taken(X)
+
+
+@pytest.fixture(scope="module")
+def diverged() -> Census:
+    return taken(np.where(np.arange(60)[:, None] == 3, np.nan, X))
+
+
+def test_the_table_says_all(found: Census) -> None:
+    text = str(found)
+    head, first, second, third, last, *notes = text.splitlines()
+    assert head.split("  ")[0] == "site"
+    assert first.split() == [
+        *("<net>/relu", "relu", "0", "6", "60", "1", "(16.7", "%)", "16.7", "%"),
+        *("16.7", "%", "16.7", "%", "33.3", "%", f"{(X + SHIFT > 0).mean():.3f}"),
+    ]
+    assert second.split()[:6] == ["<net>/leaky_relu", "leaky_relu", "0.2", "6", "60", "1"]
+    assert "n/a" in second
+    assert third.startswith("<net>/scan/relu[0]")
+    assert last.startswith("<net>/scan/relu[1]")
+    assert "6 (100.0 %)" in last
+    assert notes[0] == "silent on n = 60 samples: active on less than 3/n = 5 % of all, at 95 %"
+    assert notes[1].startswith("dead n/a: by construction")
+    assert notes[2].startswith("opaque: pure_callback at test_census_result.py:")
+    assert notes[3] == "4 sites, 1 opaque"
+    assert repr(found) == "<Census of 4 sites, 1 opaque>"
+
+
+def test_the_table_of_a_terminal_says_the_same(found: Census) -> None:
+    from rich.console import Console
+
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(found)
+    printed = console.export_text()
+    for site in found:
+        assert site.name in printed  # brackets are no markup
+    assert "16.7 %" in printed
+
+
+def test_json_is_strict_and_comes_back_whole(found: Census, diverged: Census) -> None:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    for one in (found, diverged):
+        text = one.to_json()
+        json.loads(text, parse_constant=refuse)
+        again = Census.from_json(text)
+        assert again.to_json() == text
+        assert str(again) == str(one)
+    sites = json.loads(found.to_json())["sites"]
+    assert [site["name"] for site in sites] == list(found.sites)
+    assert sites[0]["always_negative"] == pytest.approx(1 / 6)
+    jax.tree.map(np.testing.assert_array_equal, found["<net>/relu"].counts, again_of(found))
+
+
+def again_of(census: Census) -> object:
+    return Census.from_json(census.to_json())["<net>/relu"].counts
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[1]", '{"format": "other 1"}', '{"format": "jax_leaky.census 1"}']
+)
+def test_other_json_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not the JSON of a census"):
+        Census.from_json(text)
+
+
+def test_a_file_is_written_whole_and_read_back(found: Census, tmp_path: Path) -> None:
+    path = tmp_path / "census.json"
+    found.save(path)
+    assert Census.load(path).to_json() == found.to_json()
+    assert [file.name for file in tmp_path.iterdir()] == ["census.json"]
+
+
+def test_scalars_are_flat_floats(found: Census, diverged: Census) -> None:
+    scalars = found.scalars()
+    assert all(type(value) is float for value in scalars.values())
+    assert not any(math.isnan(value) for value in scalars.values())
+    assert scalars["<net>/relu/always_negative"] == pytest.approx(1 / 6)
+    assert scalars["<net>/scan/relu[1]/always_negative"] == 1.0
+    invalid = diverged.scalars()
+    assert math.isnan(invalid["<net>/relu/always_negative"])
+    assert invalid["<net>/relu/nonfinite"] == 6.0
+
+
+def test_two_halves_add_up_to_the_whole(found: Census) -> None:
+    halves = taken(X[:30]) + taken(X[30:])
+    for one, other in zip(found, halves, strict=True):
+        for name in ("fired", "nonzero", "last_fired", "end", "n"):
+            ours, theirs = (getattr(site.counts, name).to_numpy() for site in (one, other))
+            np.testing.assert_array_equal(ours, theirs, err_msg=name)
+    assert str(halves) == str(found)
+
+
+def test_censuses_of_other_models_do_not_add_up(found: Census) -> None:
+    with pytest.raises(ValueError, match="only one of the two censuses has"):
+        found + census(jax.nn.relu, X)
+    wider = census(functools.partial(net_of_width, 3), X)
+    with pytest.raises(ValueError, match="net/relu is a relu of 6 units in one census and a relu of 3 units"):
+        census(functools.partial(net_of_width, 6), X) + wider
+    with pytest.raises(TypeError, match="a census adds up with a census"):
+        found.merge(3)  # type: ignore[arg-type] # the error is what is tested
+
+
+def net_of_width(width: int, x: jax.Array) -> jax.Array:
+    with jax.named_scope("net"):
+        return jax.nn.relu(x[:, :width])
+
+
+def test_units_and_measures_are_reached_by_name(found: Census) -> None:
+    site = found["<net>/relu"]
+    assert site.where("always_negative").tolist() == [1]
+    assert site.per_unit("act_freq").shape == (6,)
+    with pytest.raises(KeyError, match="no site is named 'relu'"):
+        found["relu"]
+    with pytest.raises(ValueError, match="no measure is called 'activity': there are act_freq"):
+        site.per_unit("activity")
+    with pytest.raises(ValueError, match="act_freq is a number, no property"):
+        site.where("act_freq")
+
+
+def test_the_page_is_whole_and_escaped(found: Census, diverged: Census) -> None:
+    for one in (found, diverged):
+        page = one.html()
+        assert "<net>" not in page
+        assert "&lt;net&gt;/relu" in page
+        assert 'src="data:image/png;base64,' in page
+        assert "http" not in page
+        assert page.count("<tr") == page.count("</tr>") == 5
+    assert "&lt;net&gt;" in found._repr_html_()
+
+
+def test_the_picture_has_a_strip_per_site(found: Census, diverged: Census) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is no dependency of the package")
+    figure = found.plot()
+    assert len(figure.axes) == 4
+    assert [text.get_text() for text in figure.axes[0].texts] == [
+        *("<net>/relu", "relu of 6 units", "1 always negative, 16.7 %", "1 always on, 16.7 %"),
+    ]
+    heights = [patch.get_height() for patch in figure.axes[3].patches]
+    assert sorted(heights)[-2:] == [0.0, 1.0]  # all units in the bar of those that never fire
+    words = [text.get_text() for axes in diverged.plot().axes for text in axes.texts]
+    assert words.count("invalid: 6 non-finite values") >= 1
+
+
+def test_without_matplotlib_one_sentence(found: Census, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def without(name: str, *args: object, **kwargs: object) -> object:
+        if name.startswith("matplotlib"):
+            raise ImportError(name)
+        return real(name, *args, **kwargs)  # type: ignore[arg-type] # passed on as it came
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    for name in [name for name in sys.modules if name.startswith("matplotlib")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(ImportError, match="pip install matplotlib"):
+        found.plot()

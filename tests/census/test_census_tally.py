@@ -1,0 +1,113 @@
+"""The counts of a batch against NumPy, on both ways through: all rows at once, and a few at a time."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jax_leaky.units as units
+from jax_leaky._census._tally import append, tally
+
+# 8192 cells at 128 units are 64 rows: below, at and beyond the edge where the rows are taken in pieces.
+ROWS = (1, 128, 129, 191, 192, 1000)
+
+
+def samples(rows: int, dtype: str = "float32") -> np.ndarray:
+    rng = np.random.default_rng(rows)
+    z = rng.normal(size=(rows, 128)) - np.linspace(-2, 4, 128)
+    z[rng.random(z.shape) < 0.05] = 0.0
+    return np.array(jnp.asarray(z, dtype))
+
+
+def numbers(counts: units.UnitCounts) -> dict[str, np.ndarray]:
+    return {
+        "fired": counts.fired.to_numpy(),
+        "nonzero": counts.nonzero.to_numpy(),
+        "nonfinite": counts.nonfinite.to_numpy(),
+        "last_fired": counts.last_fired.to_numpy(),
+        "abs_sum": np.asarray(counts.abs_sum.high),
+        "positive_sum": np.asarray(counts.positive_sum.high),
+        "z_min": np.asarray(counts.z_min),
+        "z_max": np.asarray(counts.z_max),
+    }
+
+
+def oracle(z: np.ndarray, a: np.ndarray) -> dict[str, np.ndarray]:
+    z, a = z.astype(np.float64), a.astype(np.float64)
+    finite = np.isfinite(z) & np.isfinite(a)
+    place = np.arange(1, len(z) + 1)[:, None]
+    fired = finite & (z > 0)
+    return {
+        "fired": fired.sum(0),
+        "nonzero": (finite & (a != 0)).sum(0),
+        "nonfinite": (~finite).sum(0),
+        "last_fired": np.where(fired, place, 0).max(0),
+        "abs_sum": np.where(finite, np.abs(a), 0).sum(0),
+        "positive_sum": np.where(fired, z, 0).sum(0),
+        "z_min": np.where(finite, z, np.inf).min(0),
+        "z_max": np.where(finite, z, -np.inf).max(0),
+    }
+
+
+def assert_equal(found: dict[str, np.ndarray], true: dict[str, np.ndarray]) -> None:
+    for name, expected in true.items():
+        if name.endswith("_sum"):
+            np.testing.assert_allclose(found[name], expected, rtol=1e-6, atol=1e-30, err_msg=name)
+        else:
+            np.testing.assert_array_equal(found[name], expected, err_msg=name)
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_relu_equals_numpy(rows: int) -> None:
+    z = samples(rows)
+    counts = jax.jit(lambda z: tally(z, None))(z)
+    assert (int(counts.n), int(counts.end)) == (rows, rows)
+    assert_equal(numbers(counts), oracle(z, np.maximum(z, 0)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_any_activation_equals_numpy(dtype: str) -> None:
+    z = samples(191, dtype)
+    a = np.asarray(jnp.tanh(z))
+    assert_equal(numbers(tally(z, a)), oracle(z, a))
+
+
+@pytest.mark.parametrize("rows", [128, 191])
+def test_values_that_are_not_finite_count_as_that_alone(rows: int) -> None:
+    z = samples(rows)
+    z[3, 5], z[7, 5], z[2, 9], z[rows - 1, 127] = np.nan, np.inf, -np.inf, np.inf
+    counts = numbers(tally(z, None))
+    assert_equal(counts, oracle(z, np.where(np.isfinite(z), np.maximum(z, 0), np.nan)))
+    assert counts["nonfinite"][[5, 9, 127]].tolist() == [2, 1, 1]
+
+
+def test_lean_counts_the_same_and_leaves_the_extremes_out() -> None:
+    z = samples(191)
+    counts, true = numbers(tally(z, None, lean=True)), oracle(z, np.maximum(z, 0))
+    assert np.isnan(counts.pop("z_min")).all()
+    assert np.isnan(counts.pop("z_max")).all()
+    # Told to the batch: a unit that fired at all fired on the last sample.
+    np.testing.assert_array_equal(counts.pop("last_fired"), np.where(true.pop("last_fired") > 0, 191, 0))
+    assert_equal(counts, {name: true[name] for name in counts})
+
+
+def test_positions_of_a_feature_map_are_samples() -> None:
+    z = samples(192).reshape(4, 6, 8, 128)
+    assert_equal(numbers(tally(z, None)), oracle(z.reshape(192, 128), np.maximum(z, 0).reshape(192, 128)))
+
+
+@pytest.mark.parametrize("cut", [1, 64, 190])
+def test_appending_is_counting_on(cut: int) -> None:
+    z = samples(191)
+    both = numbers(append(tally(z[:cut], None), tally(z[cut:], None)))
+    assert_equal(both, oracle(z, np.maximum(z, 0)))
+
+
+def test_memory_is_that_of_the_units() -> None:
+    def temporary(rows: int) -> int:
+        z = jax.ShapeDtypeStruct((rows, 64), "float32")
+        compiled = jax.jit(lambda z: tally(z, None)).lower(z).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert temporary(100_000) == temporary(1_000)
+    assert temporary(100_000) < 64 * 8192
