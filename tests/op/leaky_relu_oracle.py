@@ -1,4 +1,4 @@
-"""The leaky ReLU in NumPy float64, rounded once: an oracle that shares no code with the package; and its comparisons."""
+"""The leaky ReLU in NumPy float64, rounded once: an oracle that shares no code with the package."""
 
 import jax
 import ml_dtypes

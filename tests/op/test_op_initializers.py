@@ -31,7 +31,6 @@ def test_mean_and_variance(make, slope):
     ("shape", "axes", "fan_in"),
     [
         ((3, 5, 64, 96), {}, 3 * 5 * 64),  # a convolution's kernel: the window times the channels in
-        ((7, 96, 64), {}, 7 * 96),
         ((96, 64, 3, 3), {"in_axis": 1, "out_axis": 0}, 9 * 64),  # PyTorch's layout
         ((8, 16, 4, 128), {"in_axis": (0, 1), "out_axis": (2, 3)}, 8 * 16),  # attention heads
         ((6, 128, 128), {"batch_axis": 0}, 128),  # a stack of layers
@@ -72,20 +71,20 @@ def test_slope_one_is_lecun(make):
 
 @each_kind
 def test_dtype(make):
-    args = jax.random.key(5), (8, 4)
-    assert make()(*args).dtype == jnp.float32
-    assert make(dtype=jnp.bfloat16)(*args).dtype == jnp.bfloat16
-    assert make()(*args, jnp.float16).dtype == jnp.float16
+    def dtype(initializer, *dtypes):
+        return jax.eval_shape(lambda key: initializer(key, (8, 4), *dtypes), jax.random.key(5)).dtype
+
+    assert dtype(make()) == jnp.float32
+    assert dtype(make(dtype=jnp.bfloat16)) == jnp.bfloat16
+    assert dtype(make(), jnp.float16) == jnp.float16
     with jax.enable_x64(True):
-        assert make()(*args, jnp.float64).dtype == jnp.float64
+        assert dtype(make(), jnp.float64) == jnp.float64
 
 
 @each_kind
-def test_one_slope_by_default_and_a_jitted_call(make):
+def test_one_slope_by_default(make):
     args = jax.random.key(6), (8, 4)
     np.testing.assert_array_equal(make()(*args), make(0.01)(*args))
-    jitted = jax.jit(make(), static_argnums=1)
-    np.testing.assert_allclose(jitted(*args), make()(*args), rtol=1e-6)
 
 
 @each_kind

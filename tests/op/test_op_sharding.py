@@ -14,16 +14,22 @@ from jax.sharding import PartitionSpec as P
 from jax_leaky import leaky_relu
 
 DEVICES = 4
-COLLECTIVE = re.compile(r" (all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(?:-start)?\(")
+COLLECTIVE = re.compile(
+    r"= \(?(\w+)\[\S* (all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(?:-start)?\("
+)
 BATCH, FEATURES = P("devices", None), P(None, "devices")
-PLACEMENTS = [  # of the eight elements of a byte, some devices hold eight, some six, five, four or two
+WHOLE_BYTES = [
     ((32, 64), BATCH),
     ((16, 64), BATCH),
     ((8, 64), BATCH),
-    ((24, 8), BATCH),
+    ((512, 20), BATCH),
     ((16, 64), FEATURES),
-    ((64, 20), FEATURES),
+    ((512, 20), FEATURES),
 ]
+CUT_BYTES = [
+    ((64, 20), FEATURES),
+    ((4, 24), FEATURES),
+]  # a device holds five or six of the eight elements of a byte
 MODES = [
     (0.25, "bits", False),
     (0.25, "bits", True),
@@ -32,11 +38,11 @@ MODES = [
 ]
 
 every_mode = pytest.mark.parametrize(("slope", "residual", "forward_mode"), MODES)
-every_placement = pytest.mark.parametrize(
-    ("shape", "spec"),
-    PLACEMENTS,
-    ids=[f"{shape}-{'batch' if s is BATCH else 'features'}" for shape, s in PLACEMENTS],
-)
+
+
+def placements(chosen):
+    ids = [f"{shape}-{'batch' if spec is BATCH else 'features'}" for shape, spec in chosen]
+    return pytest.mark.parametrize(("shape", "spec"), chosen, ids=ids)
 
 
 def mesh(axis_type):
@@ -83,22 +89,32 @@ def check_sharded(axis_type, shape, spec, slope, residual, forward_mode):
 
 
 @every_mode
-@every_placement
+@placements(WHOLE_BYTES + CUT_BYTES)
 def test_automatic_sharding(shape, spec, slope, residual, forward_mode):
     check_sharded(AxisType.Auto, shape, spec, slope, residual, forward_mode)
 
 
 @every_mode
-@every_placement
+@placements(WHOLE_BYTES + CUT_BYTES)
 def test_explicit_sharding(shape, spec, slope, residual, forward_mode):
     check_sharded(AxisType.Explicit, shape, spec, slope, residual, forward_mode)
 
 
-@every_placement
-@pytest.mark.parametrize("residual", ["mask", "output", "bits"])
-def test_nothing_is_exchanged_between_devices(residual, shape, spec):
-    """An elementwise op needs no neighbour, as long as a byte of bits does not lie across two devices."""
+def exchanged(residual, shape, spec):
+    """What the devices exchange in value and gradient, as (dtype, collective)."""
     sharding = NamedSharding(mesh(AxisType.Auto), spec)
     program = jax.jit(partial(oracle.run, partial(leaky_relu, residual=residual)))
     sharded = [jax.device_put(array, sharding) for array in sample(shape)]
-    assert COLLECTIVE.findall(program.lower(*sharded).compile().as_text()) == []
+    return COLLECTIVE.findall(program.lower(*sharded).compile().as_text())
+
+
+@pytest.mark.parametrize("residual", ["mask", "output", "bits"])
+@placements(WHOLE_BYTES)
+def test_devices_exchange_nothing(residual, shape, spec):
+    assert exchanged(residual, shape, spec) == []
+
+
+@placements(CUT_BYTES)
+def test_devices_exchange_signs_at_most_where_they_share_a_byte(shape, spec):
+    """Under automatic sharding XLA alone knows the axis; it then sends bits or bools, never an activation."""
+    assert {dtype for dtype, _ in exchanged("bits", shape, spec)} <= {"u8", "pred"}

@@ -106,7 +106,7 @@ def test_equal_to_jax_nn_everywhere_but_in_the_derivative_at_zero(dtype, slope):
     y, x_bar = oracle.run(partial(leaky_relu, negative_slope=slope), ones, x)
     expected, expected_x_bar = oracle.run(partial(jax.nn.leaky_relu, negative_slope=slope), ones, x)
     oracle.assert_equal(y, expected)
-    here = np.asarray(x != 0)
+    here = np.asarray(x, np.float32) != 0
     oracle.assert_equal(np.asarray(x_bar)[here], np.asarray(expected_x_bar)[here])
 
 
