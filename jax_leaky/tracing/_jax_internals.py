@@ -42,7 +42,8 @@ PARAMETERS: dict[str, str] = {
 """The equation parameters that replay understands, for each construct that it rebuilds."""
 
 _JAX_HOME = str(Path(jax.__file__).parent) + os.sep
-_LIBRARY_HOMES = re.compile(r"[/\\](flax|equinox|haiku|keras|jax_leaky)[/\\]")
+_OWN_HOME = str(Path(__file__).parent.parent) + os.sep
+_LIBRARY_HOMES = re.compile(r"[/\\](flax|equinox|haiku|keras)[/\\]")
 _WRAPPER = re.compile(r"\w+\(|\)")
 _FRAME = re.compile(r"(?P<file>.*?):(?P<line>\d+)(:\d+)? \((?P<function>.*)\)$")
 
@@ -174,9 +175,10 @@ class Source(NamedTuple):
 
 
 def source(eqn: Any) -> Source | None:
-    """The innermost line outside JAX and the neural network libraries; any innermost line where there is none."""
+    """The innermost line outside JAX, this package and the neural network libraries; else one of those libraries."""
     frames = source_info_util.summarize(eqn.source_info, num_frames=64).splitlines()[::-1]
     parsed = [Source(m["file"], int(m["line"]), m["function"]) for m in map(_FRAME.match, frames) if m]
+    parsed = [frame for frame in parsed if not frame.file.startswith(_OWN_HOME)]
     own = (frame for frame in parsed if not _LIBRARY_HOMES.search(frame.file))
     return next(own, parsed[0] if parsed else None)
 

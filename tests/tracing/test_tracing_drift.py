@@ -93,12 +93,10 @@ def test_body_splits_constants_from_arguments():
     assert len(internals.body(open_jaxpr).invars) == 2
 
 
-def test_literals_and_dropped_variables():
+def test_literals():
     (add,) = equations(lambda x: x + 1, X)
     assert [internals.is_literal(atom) for atom in add.invars] == [False, True]
     assert float(add.invars[1].val) == 1
-    dropped = equation("top_k", lambda x: lax.top_k(x, 1)[1], X)
-    assert [internals.is_dropped(variable) for variable in dropped.outvars] == [True, False]
 
 
 def test_call_names():
