@@ -39,7 +39,7 @@ def _number_forward(x: Array, slope: float, residual: Residual) -> tuple[Array, 
 
 def _number_tangent(slope: float, residual: Residual, kept: Array, tangent: Array) -> Array:
     scaled = tangent * jnp.asarray(slope, tangent.dtype)
-    return lax.select(was_positive(kept, tangent.shape, residual), tangent, scaled)
+    return lax.select(was_positive(kept, tangent, residual), tangent, scaled)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2))
@@ -88,7 +88,7 @@ def _choose_forward(
 
 
 def _choose_backward(residual: Residual, kept: Array, cotangent: Array) -> tuple[None, None, Array, Array]:
-    positive, zero = was_positive(kept, cotangent.shape, residual), jnp.zeros_like(cotangent)
+    positive, zero = was_positive(kept, cotangent, residual), jnp.zeros_like(cotangent)
     return None, None, lax.select(positive, cotangent, zero), lax.select(positive, zero, cotangent)
 
 
@@ -106,7 +106,7 @@ def _choose_jvp(
 ) -> tuple[Array, Array]:
     y, kept = _choose_forward(residual, *primals)
     tangent_map = jax.checkpoint(
-        lambda kept, p, n: lax.select(was_positive(kept, p.shape, residual), p, n), prevent_cse=False
+        lambda kept, p, n: lax.select(was_positive(kept, p, residual), p, n), prevent_cse=False
     )
     return y, tangent_map(kept, *tangents[2:])
 

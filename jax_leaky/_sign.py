@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -16,18 +17,20 @@ def keep_sign(value: Array, residual: Residual) -> Array:
     """
     if residual == "output":
         return value
-    if residual == "mask" or value.ndim == 0:
+    axis = _packing_axis(value)
+    if residual == "mask" or axis is None:
         return value > 0
-    return _pack(value > 0)
+    return _pack(value > 0, axis)
 
 
-def was_positive(kept: Array, shape: tuple[int, ...], residual: Residual) -> Array:
-    """The bool array of ``shape`` that ``keep_sign`` was given: True where x > 0."""
+def was_positive(kept: Array, like: Array, residual: Residual) -> Array:
+    """A bool array, True where x > 0, of the shape and sharding of ``like``: those of what ``keep_sign`` was given."""
     if residual == "output":
         return kept > 0
-    if residual == "mask" or not shape:
+    axis = _packing_axis(like)
+    if residual == "mask" or axis is None:
         return kept
-    return _unpack(kept, shape)
+    return _unpack(kept, like.shape, axis)
 
 
 # jnp.packbits packs as well, but goes through a transposition and a sum of 32-bit numbers. A shift and a sum of bytes
@@ -35,18 +38,17 @@ def was_positive(kept: Array, shape: tuple[int, ...], residual: Residual) -> Arr
 # figures.
 
 
-def _pack(positive: Array) -> Array:
-    """(..., n, ...) bool -> (..., ceil(n / 8), ...) uint8, along the packing axis."""
-    shape, axis = positive.shape, _packing_axis(positive.shape)
+def _pack(positive: Array, axis: int) -> Array:
+    """(..., n, ...) bool -> (..., ceil(n / 8), ...) uint8, along ``axis``."""
+    shape = positive.shape
     padding = [(0, -size % 8 if place == axis else 0) for place, size in enumerate(shape)]
     octets = jnp.pad(positive, padding).reshape(*shape[:axis], -(-shape[axis] // 8), 8, *shape[axis + 1 :])
     shifted = octets.astype(jnp.uint8) << _places(octets.ndim, axis + 1)
     return jnp.sum(shifted, axis=axis + 1, dtype=jnp.uint8)  # an or that XLA also knows across devices
 
 
-def _unpack(packed: Array, shape: tuple[int, ...]) -> Array:
+def _unpack(packed: Array, shape: tuple[int, ...], axis: int) -> Array:
     """The inverse: (..., ceil(n / 8), ...) uint8 -> the bool array of ``shape``."""
-    axis = _packing_axis(shape)
     octets = jnp.expand_dims(packed, axis + 1) & (jnp.uint8(1) << _places(len(shape) + 1, axis + 1))
     padded = (octets != 0).reshape(*shape[:axis], 8 * packed.shape[axis], *shape[axis + 1 :])
     return lax.slice_in_dim(padded, 0, shape[axis], axis=axis)
@@ -60,12 +62,21 @@ def _places(rank: int, axis: int) -> Array:
     return lax.broadcasted_iota(jnp.uint8, [8 if place == axis else 1 for place in range(rank)], axis)
 
 
-def _packing_axis(shape: tuple[int, ...]) -> int:
+def _packing_axis(value: Array) -> int | None:
     """The axis along which eight elements share a byte: of the last two, the one that wastes fewer bits.
 
     On a tie the last but one: there the eight elements of a byte lie in eight rows, and packing is arithmetic on
-    whole vector registers; along the last axis it moves data between their lanes.
+    whole vector registers; along the last axis it moves data between their lanes. The rows of a matrix are a batch,
+    though, which may lie on several devices: they are packed only where 32 devices get a multiple of eight each. An
+    axis of unknown size (a symbolic dimension) or one that is sharded explicitly is not packed; None if none is left.
     """
-    last = len(shape) - 1
-    axes = range(max(last - 1, 0), last + 1)
-    return min(axes, key=lambda axis: -shape[axis] % 8 / max(shape[axis], 1))
+    spec = jax.typeof(value).sharding.spec
+    last = value.ndim - 1
+
+    def can_be_packed(axis: int) -> bool:
+        if not isinstance(value.shape[axis], int) or (axis < len(spec) and spec[axis] is not None):
+            return False
+        return axis == last or value.ndim > 2 or value.shape[axis] % 256 == 0
+
+    axes = filter(can_be_packed, range(max(last - 1, 0), last + 1))
+    return min(axes, key=lambda axis: -value.shape[axis] % 8 / max(value.shape[axis], 1), default=None)
