@@ -22,7 +22,7 @@ import numpy as np
 from jax import lax
 from jax.extend import core as jex
 from jax.extend import source_info_util
-from jax.sharding import PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 TESTED = ((0, 10), (0, 13))
 """Half-open interval of the JAX versions on which the tests of this module have run."""
@@ -42,8 +42,7 @@ PARAMETERS: dict[str, str] = {
 """The equation parameters that replay understands, for each construct that it rebuilds."""
 
 _JAX_HOME = str(Path(jax.__file__).parent) + os.sep
-_OWN_HOME = str(Path(__file__).parent.parent) + os.sep
-_LIBRARY_HOMES = re.compile(r"[/\\](flax|equinox|haiku|keras)[/\\]")
+_LIBRARY_HOMES = re.compile(r"[/\\](flax|equinox|haiku|keras|jax_leaky)[/\\]")
 _WRAPPER = re.compile(r"\w+\(|\)")
 _FRAME = re.compile(r"(?P<file>.*?):(?P<line>\d+)(:\d+)? \((?P<function>.*)\)$")
 
@@ -175,10 +174,9 @@ class Source(NamedTuple):
 
 
 def source(eqn: Any) -> Source | None:
-    """The innermost line outside JAX, this package and the neural network libraries; else one of those libraries."""
+    """The innermost line outside JAX and the neural network libraries; any innermost line where there is none."""
     frames = source_info_util.summarize(eqn.source_info, num_frames=64).splitlines()[::-1]
     parsed = [Source(m["file"], int(m["line"]), m["function"]) for m in map(_FRAME.match, frames) if m]
-    parsed = [frame for frame in parsed if not frame.file.startswith(_OWN_HOME)]
     own = (frame for frame in parsed if not _LIBRARY_HOMES.search(frame.file))
     return next(own, parsed[0] if parsed else None)
 
@@ -236,7 +234,9 @@ def varying_axes(aval: Any) -> frozenset[str]:
 def replicated(value: Any) -> Any:
     """`value`, its parts brought together where its type says that they lie on several devices."""
     spec = getattr(getattr(jax.typeof(value), "sharding", None), "spec", ())
-    return jax.reshard(value, PartitionSpec()) if any(axis is not None for axis in spec) else value
+    if all(axis is None for axis in spec):
+        return value
+    return jax.reshard(value, NamedSharding(jax.typeof(value).sharding.mesh, PartitionSpec()))
 
 
 def as_varying(value: Any, axes: frozenset[str]) -> Any:

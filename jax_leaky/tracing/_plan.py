@@ -74,8 +74,7 @@ class Planner:
         """A jaxpr called twice with the same numbers is looked at once; keeping it keeps its id its own."""
         key = (id(jaxpr), tuple((id(v), float(value.at_probes)) for v, value in numbers.items()))
         if key not in self._recognitions:
-            # JAX's own functions hold a maximum with 0 here and there; what they hold of the user's goes by a name.
-            self._recognitions[key] = (jaxpr, recognise(jaxpr, numbers, internals.is_plumbing(jaxpr)))
+            self._recognitions[key] = (jaxpr, recognise(jaxpr, numbers))
         return self._recognitions[key][1]
 
     def _spot(self, eqn: Any, match: Match, scope: Scope) -> Spot:

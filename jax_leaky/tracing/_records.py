@@ -83,7 +83,7 @@ def _fold(older: Reached, newer: Any, merge: Merge) -> Reached:
 
     def fold_one(older: Reached, newer: Reached) -> Reached:
         merged = merge(older.record, newer.record)
-        if _types(merged) != _types(newer.record):
+        if jax.tree.flatten(_types(merged)) != jax.tree.flatten(_types(newer.record)):
             raise ValueError(
                 f"merge must give a record of the same structure, shapes and dtypes as record does: "
                 f"{_types(newer.record)}, got {_types(merged)}."
