@@ -34,8 +34,8 @@ def was_positive(kept: Array, like: Array, residual: Residual) -> Array:
 
 
 # jnp.packbits packs as well, but goes through a transposition and a sum of 32-bit numbers. A shift and a sum of bytes
-# along the axis itself need less memory on the CPU and fewer cycles on a TPU; `python -m experiments.benchmark residuals`
-# measures it.
+# along the axis itself need less memory on the CPU and fewer cycles on a TPU, which
+# `python -m experiments.benchmark residuals` measures.
 
 
 def _pack(positive: Array, axis: int) -> Array:
