@@ -120,6 +120,11 @@ def test_a_custom_rule_with_the_value_of_a_relu_is_a_relu():
 
 def test_what_jax_calls_of_the_users_is_seen_by_name():
     """jax.pmap wraps the user's function into one of JAX's own."""
-    sites = list_sites(jax.pmap(lambda x: jnp.maximum(jax.nn.relu(x) @ jnp.eye(4), 0)), X[:1])
+    sites = list_sites(jax.pmap(lambda x: jax.nn.relu(x) + 1), X[:1])
     assert len(sites) == 0
-    assert sites.opaque[0].why.endswith("which shards hold the same values, 2 activations inside")
+    assert sites.opaque[0].why.endswith("which shards hold the same values, 1 activation inside")
+
+
+def test_a_function_of_jax_as_a_branch_or_a_body_is_the_users():
+    assert kinds(lambda x: lax.cond(x.sum() > 0, jnp.tanh, jax.nn.sigmoid, x)) == ["sigmoid", "tanh"]
+    assert kinds(jax.jit(jnp.tanh)) == kinds(jax.checkpoint(jnp.tanh)) == ["tanh"]
