@@ -4,8 +4,8 @@ The rows of a group differ in numbers alone, so one compiled program serves them
 core, takes one row at a time: `lax.map` inside `shard_map`. On accelerators a device takes many rows at once by
 `vmap`. A row's result depends on nothing but the row: not on the rows beside it, the number of devices, or which rows
 an earlier run has finished. That rests on two choices, both tested:
-- a device always gets the same number of rows, the last chunk being filled up by repetition, so that there is one
-  program per group and XLA never specialises it to a length;
+- a device always gets the same number of rows, which its platform alone decides, the last chunk being filled up by
+  repetition, so that there is one program per group and XLA never specialises it to a length;
 - XLA's CPU threads do not share a matrix product (`xla_cpu_multi_thread_eigen`), so no sum is split by their number.
 
 Nothing crosses devices. For several hosts, `jax.devices()` in the mesh is already global; what remains is that each
