@@ -17,8 +17,6 @@ class _Call:
 
     def open(self, eqn: Any, scope: Scope) -> Sequence[Inner]:
         (jaxpr,) = internals.inner_jaxprs(eqn)
-        if internals.is_plumbing(jaxpr):
-            return ()
         return [Inner(jaxpr, scope, tuple(range(len(eqn.invars))))]
 
     def unseen(self, eqn: Any) -> Sequence[tuple[Any, str]]:
@@ -97,7 +95,7 @@ class CustomRule(_Call):
         """Its body."""
         inner = super().open(eqn, scope)
         rule = eqn.primitive.name.removesuffix("_call")
-        if inner and internals.body(inner[0].jaxpr).jaxpr.effects:
+        if internals.body(inner[0].jaxpr).jaxpr.effects:
             raise CannotEnter(f"a {rule} function with side effects, which would take place twice")
         name = internals.call_name(eqn)
         inside = scope.enter(

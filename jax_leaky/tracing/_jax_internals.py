@@ -2,7 +2,7 @@
 
 A jaxpr's equations, their parameters and their source are not a stable interface: between jax 0.10
 and 0.12 `ClosedJaxpr` merged into `Jaxpr` and scan's `num_consts`, `num_carry` became `ft_in`. The rest of this
-package reads jaxprs through the functions below alone, and `tests/tracing/test_drift.py` holds one test per
+package reads jaxprs through the functions below alone, and `tests/tracing/test_tracing_drift.py` holds one test per
 function, so that a move in JAX shows as one red test that names its place.
 
 Nothing here guesses. Each construct that replay rebuilds states all the equation parameters it understands
@@ -42,7 +42,8 @@ PARAMETERS: dict[str, str] = {
 """The equation parameters that replay understands, for each construct that it rebuilds."""
 
 _JAX_HOME = str(Path(jax.__file__).parent) + os.sep
-_LIBRARY_HOMES = re.compile(r"[/\\](flax|equinox|haiku|keras|jax_leaky)[/\\]")
+_OWN_HOME = str(Path(__file__).parent.parent) + os.sep
+_LIBRARY_HOMES = re.compile(r"[/\\](flax|equinox|haiku|keras)[/\\]")
 _WRAPPER = re.compile(r"\w+\(|\)")
 _FRAME = re.compile(r"(?P<file>.*?):(?P<line>\d+)(:\d+)? \((?P<function>.*)\)$")
 
@@ -81,11 +82,6 @@ def as_function(jaxpr: Any) -> Callable[..., list[Any]]:
 def is_literal(atom: Any) -> bool:
     """Whether an equation's input is a number written into the jaxpr."""
     return isinstance(atom, jex.Literal)
-
-
-def is_dropped(variable: Any) -> bool:
-    """Whether an equation's output is thrown away."""
-    return isinstance(variable, jex.DropVar)
 
 
 def inner_jaxprs(eqn: Any) -> list[Any]:
@@ -174,9 +170,10 @@ class Source(NamedTuple):
 
 
 def source(eqn: Any) -> Source | None:
-    """The innermost line outside JAX and the neural network libraries; any innermost line where there is none."""
+    """The innermost line outside JAX, this package and the neural network libraries; else one of those libraries."""
     frames = source_info_util.summarize(eqn.source_info, num_frames=64).splitlines()[::-1]
     parsed = [Source(m["file"], int(m["line"]), m["function"]) for m in map(_FRAME.match, frames) if m]
+    parsed = [frame for frame in parsed if not frame.file.startswith(_OWN_HOME)]
     own = (frame for frame in parsed if not _LIBRARY_HOMES.search(frame.file))
     return next(own, parsed[0] if parsed else None)
 

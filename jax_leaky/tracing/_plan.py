@@ -7,7 +7,7 @@ from typing import Any
 from jax_leaky.tracing import _jax_internals as internals
 from jax_leaky.tracing._branches import Cond
 from jax_leaky.tracing._calls import ClosedCall, CustomRule, Jit, Remat
-from jax_leaky.tracing._elementwise import Value, constant
+from jax_leaky.tracing._elementwise import CALLS, Value, constant
 from jax_leaky.tracing._loops import Scan, While
 from jax_leaky.tracing._program import CannotEnter, Construct, Plan, Region, Scope, Spot
 from jax_leaky.tracing._recognise import Match, Recognition, recognise
@@ -55,7 +55,7 @@ class Planner:
         body = internals.body(jaxpr)
         known = [*map(constant, body.consts), *given]
         numbers = {v: value for v, value in zip(body.invars, known, strict=False) if value is not None}
-        found = self._recognise(body.jaxpr, numbers)
+        found = self._recognise(body.jaxpr, numbers, scope.plumbing)
         spots: dict[int, Spot] = {}
         regions: dict[int, Region] = {}
         everything: list[Spot] = []
@@ -70,11 +70,12 @@ class Planner:
                     everything += [spot for inner in region.plans for spot in inner.all_spots]
         return Plan(body, scope, spots, regions, tuple(everything))
 
-    def _recognise(self, jaxpr: Any, numbers: Mapping[Any, Value]) -> Recognition:
+    def _recognise(self, jaxpr: Any, numbers: Mapping[Any, Value], plumbing: bool) -> Recognition:
         """A jaxpr called twice with the same numbers is looked at once; keeping it keeps its id its own."""
-        key = (id(jaxpr), tuple((id(v), float(value.at_probes)) for v, value in numbers.items()))
+        key = (id(jaxpr), plumbing, tuple((id(v), float(value.at_probes)) for v, value in numbers.items()))
         if key not in self._recognitions:
-            self._recognitions[key] = (jaxpr, recognise(jaxpr, numbers))
+            # JAX's own functions hold a maximum with 0 here and there; what they hold of the user's goes by a name.
+            self._recognitions[key] = (jaxpr, recognise(jaxpr, numbers, only_named=plumbing))
         return self._recognitions[key][1]
 
     def _spot(self, eqn: Any, match: Match, scope: Scope) -> Spot:
@@ -125,7 +126,9 @@ class Planner:
         for inner in inners:
             atoms = [None if i is None else eqn.invars[i] for i in inner.operands]
             given = [None if atom is None else _number(atom, constants) for atom in atoms]
-            plans.append(self.plan(inner.jaxpr, inner.scope, given))
+            # A function of JAX that is a branch, a body or a shard is there because the user gave it.
+            own = internals.is_plumbing(inner.jaxpr) and (scope.plumbing or name in CALLS)
+            plans.append(self.plan(inner.jaxpr, inner.scope.enter(plumbing=own), given))
         return Region(construct, tuple(plans)) if any(plan.all_spots for plan in plans) else None
 
     def _open(self, eqn: Any, scope: Scope) -> Sequence[Any]:

@@ -37,6 +37,7 @@ class Scope:
         manual: the mesh axes of the shard_maps entered.
         varying: those of them along which shards may take different branches.
         source: the line of the innermost equation entered.
+        plumbing: whether this is the inside of one of JAX's own functions.
     """
 
     path: tuple[str, ...] = ()
@@ -49,6 +50,7 @@ class Scope:
     manual: frozenset[str] = frozenset()
     varying: frozenset[str] = frozenset()
     source: Source | None = None
+    plumbing: bool = False
 
     def enter(self, **changes: Any) -> "Scope":
         """The scope of an inner jaxpr."""

@@ -60,17 +60,19 @@ class Recognition(NamedTuple):
     constants: Mapping[Any, Value]
 
 
-def recognise(jaxpr: Any, constants: Mapping[Any, Value]) -> Recognition:
+def recognise(jaxpr: Any, constants: Mapping[Any, Value], only_named: bool = False) -> Recognition:
     """Finds the activations among a jaxpr's own equations.
 
     Args:
         jaxpr: an open jaxpr.
         constants: those of its inputs that are known numbers.
+        only_named: whether an activation counts only where a function of its name is called.
     """
     with np.errstate(all="ignore"):
         walk = _Walk(jaxpr, dict(constants))
-        for index in range(len(jaxpr.eqns)):
-            walk.step(index)
+        for index, eqn in enumerate(jaxpr.eqns):
+            if not only_named or (eqn.primitive.name in CALLS and hinted(internals.call_name(eqn))):
+                walk.step(index)
     return walk.result()
 
 

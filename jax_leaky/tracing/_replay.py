@@ -26,8 +26,7 @@ def replay(plan: Plan, visitor: Visitor, arguments: Sequence[Any]) -> tuple[list
         for spot in taps.get(variable, ()):
             assert visitor.tap is not None
             value = internals.as_type_of(visitor.tap(spot.site, value, visitor.steps), variable.aval)
-        if not internals.is_dropped(variable):
-            values[variable] = value
+        values[variable] = value
 
     def read(atom: Any) -> Any:
         return atom.val if internals.is_literal(atom) else values[atom]

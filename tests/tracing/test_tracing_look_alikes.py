@@ -45,6 +45,7 @@ LOOK_ALIKES = {
     "a mask of another array": lambda x: jnp.where(x[::-1] > 0, x, 0),
     "a causal mask": lambda x: jnp.where(jnp.tri(3, 4, dtype=bool), x, -jnp.inf),
     "softmax": jax.nn.softmax,
+    "logaddexp of two": lambda x: jnp.logaddexp(x, x[::-1]),
     "log_softmax": jax.nn.log_softmax,
     "logsumexp": jax.nn.logsumexp,
     "a clip to [0, 1]": lambda x: jnp.clip(x, 0, 1),
@@ -116,3 +117,15 @@ def test_a_custom_rule_with_the_value_of_a_relu_is_a_relu():
 
     spike.defvjp(lambda x: (spike(x), x), lambda x, g: (g * jnp.exp(-jnp.abs(x)),))
     assert kinds(spike) == ["relu"]
+
+
+def test_what_jax_calls_of_the_users_is_seen_by_name():
+    """jax.pmap wraps the user's function into one of JAX's own."""
+    sites = list_sites(jax.pmap(lambda x: jax.nn.relu(x) + 1), X[:1])
+    assert len(sites) == 0
+    assert sites.opaque[0].why.endswith("which shards hold the same values, 1 activation inside")
+
+
+def test_a_function_of_jax_as_a_branch_or_a_body_is_the_users():
+    assert kinds(lambda x: lax.cond(x.sum() > 0, jnp.tanh, jax.nn.sigmoid, x)) == ["sigmoid", "tanh"]
+    assert kinds(jax.jit(jnp.tanh)) == kinds(jax.checkpoint(jnp.tanh)) == ["tanh"]

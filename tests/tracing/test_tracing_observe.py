@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.experimental import checkify
 
 from jax_leaky.tracing import Site, list_sites, observe
 
@@ -255,6 +256,33 @@ def test_shapes_do_for_arrays():
         mlp, [jax.ShapeDtypeStruct(w.shape, w.dtype) for w in W], jax.ShapeDtypeStruct((9, 3), "float32")
     )
     assert [site.shape for site in sites] == [(9, 4), (9, 2)]
+
+
+def test_under_vmap_with_an_axis_name():
+    def fn(x):
+        return jax.nn.relu(x - lax.pmean(x, "batch"))
+
+    out, (seen,) = (lambda out, seen: (out, seen.values()))(
+        *jax.vmap(observe(fn, firing_of_any_rank), axis_name="batch")(X)
+    )
+    assert same(out, jax.vmap(fn, axis_name="batch")(X))
+    assert seen.tolist() == (np.asarray(out) > 0).sum(1).tolist()
+
+
+def test_checkify_finds_what_it_found():
+    def fn(x):
+        checkify.check(jnp.all(x > -10), "too low")
+        return jax.nn.relu(x)
+
+    checked = jax.jit(checkify.checkify(observe(fn, firing)))
+    error, (out, _) = checked(X)
+    error.throw()
+    assert same(out, jax.nn.relu(X))
+    assert "too low" in checked(X - 100)[0].get()
+
+
+def test_a_function_without_a_line_of_its_own():
+    assert list_sites(jax.nn.relu, X).names == ["relu"]
 
 
 def test_the_name_of_the_function_stays():
