@@ -67,7 +67,7 @@ def _packing_axis(value: Array) -> int | None:
 
     On a tie the last but one: there the eight elements of a byte lie in eight rows, and packing is arithmetic on
     whole vector registers; along the last axis it moves data between their lanes. The rows of a matrix are a batch,
-    though, which may lie on several devices: they are packed only where 32 devices get a multiple of eight each. An
+    though, which may lie on several devices: they are packed only where 8 devices get a multiple of eight each. An
     axis of unknown size (a symbolic dimension) or one that is sharded explicitly is not packed; None if none is left.
     """
     spec = jax.typeof(value).sharding.spec
@@ -76,7 +76,7 @@ def _packing_axis(value: Array) -> int | None:
     def can_be_packed(axis: int) -> bool:
         if not isinstance(value.shape[axis], int) or (axis < len(spec) and spec[axis] is not None):
             return False
-        return axis == last or value.ndim > 2 or value.shape[axis] % 256 == 0
+        return axis == last or value.ndim > 2 or value.shape[axis] % 64 == 0
 
     axes = filter(can_be_packed, range(max(last - 1, 0), last + 1))
     return min(axes, key=lambda axis: -value.shape[axis] % 8 / max(value.shape[axis], 1), default=None)

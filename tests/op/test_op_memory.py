@@ -11,7 +11,7 @@ import pytest
 from jax_leaky import leaky_relu
 
 # Bits: eight elements of a row to a byte; in three dimensions and more, eight of a row or of a column, whichever pads
-# less; columns of a matrix only in multiples of 256. The figures are counted on paper.
+# less; columns of a matrix only in multiples of 64. The figures are counted on paper.
 BYTES_OF_BITS = {
     (): 1,  # one element, one bool
     (0,): 0,
@@ -25,7 +25,7 @@ BYTES_OF_BITS = {
     (8, 10): 16,
     (10, 8): 10,
     (12, 12): 24,
-    (256, 12): 32 * 12,  # columns of 256: no padding
+    (64, 12): 8 * 12,  # columns of 64: no padding
     (16, 16): 32,
     (0, 5): 0,
     (5, 0): 0,
