@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,45 +19,92 @@ OPTIMIZERS = {
 IMPLEMENTATIONS: tuple[dict[str, bool], ...] = ({"foreach": False}, {"foreach": True}, {"fused": True})
 
 
+class Setting(NamedTuple):
+    """What is trained: the experiment's configuration, as far as it matters here, and how the optimiser is built."""
+
+    hidden: tuple[int, ...]
+    batch_size: int
+    optimizer: str
+    learning_rate: float
+    negative_slope: float
+    implementation: dict[str, bool]
+
+
 def train(
-    images: Images,
-    hidden: tuple[int, ...],
-    slope: float,
-    optimizer: str,
-    rate: float,
-    seed: int,
-    steps: int,
-    size: int,
-    how: dict[str, bool],
-) -> float:
-    """Trains one network and returns the seconds that its steps took.
+    images: Images, setting: Setting, seed: int, steps: int, records: Sequence[int]
+) -> tuple[float, float]:
+    """Trains one network and returns when its steps and records began and ended, in seconds of the machine's clock.
 
     The batches are shuffled and standardised as in the experiment, the images lying in memory as bytes.
+
+    Args:
+        images: the data.
+        setting: of the network.
+        seed: of its start and batches.
+        steps: how many.
+        records: the steps at which the units are counted on the test images.
     """
     torch.manual_seed(seed)
+    model = _network(images.train_images.shape[1], setting)
+    pixels, labels, test_pixels, test_labels = (torch.from_numpy(np.asarray(array)) for array in images[:4])
+    labels, test_labels = labels.long(), test_labels.long()
+    mean, scale = float(np.asarray(images.mean)), float(np.asarray(images.scale))
+    rule = OPTIMIZERS[setting.optimizer](model.parameters(), setting.learning_rate, **setting.implementation)
+    per_epoch = len(labels) // setting.batch_size
+    probe = (test_pixels.float() - mean) * scale
+
+    began = time.perf_counter()
+    for step in range(steps + 1):
+        if step in records:
+            record(model, probe, test_labels)
+        if step == steps:
+            break
+        if step % per_epoch == 0:
+            order = torch.randperm(len(labels))
+        chosen = order[step % per_epoch * setting.batch_size :][: setting.batch_size]
+        x = (pixels[chosen].float() - mean) * scale
+        loss = torch.nn.functional.cross_entropy(model(x), labels[chosen])
+        rule.zero_grad()
+        loss.backward()
+        rule.step()
+    return began, time.perf_counter()
+
+
+def record(model: torch.nn.Sequential, x: torch.Tensor, labels: torch.Tensor) -> list[dict[str, float]]:
+    """Each hidden layer's shares on the test images, from one pass forward and one back."""
+    inputs, z = x, []
+    for layer in model:
+        inputs = layer(inputs)
+        if isinstance(layer, torch.nn.Linear):
+            z.append(inputs)
+    gradients = torch.autograd.grad(
+        torch.nn.functional.cross_entropy(inputs, labels, reduction="sum"), z[:-1]
+    )
+    found = []
+    for values, gradient in zip(z, gradients, strict=False):
+        frequency = (values > 0).float().mean(0)
+        found.append(
+            {
+                "always_negative": (frequency == 0).float().mean().item(),
+                "rare": (frequency < 0.01).float().mean().item(),
+                "frequency": frequency.mean().item(),
+                "grad_dead": (gradient == 0).all(0).float().mean().item(),
+            }
+        )
+    return found
+
+
+def _network(features: int, setting: Setting) -> torch.nn.Sequential:
     layers: list[torch.nn.Module] = []
-    features = images.train_images.shape[1]
-    for width in hidden:
-        layers += [torch.nn.Linear(features, width), torch.nn.LeakyReLU(slope) if slope else torch.nn.ReLU()]
+    for width in setting.hidden:
+        layers.append(torch.nn.Linear(features, width))
+        layers.append(
+            torch.nn.LeakyReLU(setting.negative_slope) if setting.negative_slope else torch.nn.ReLU()
+        )
         features = width
     model = torch.nn.Sequential(*layers, torch.nn.Linear(features, 10))
     for layer in model:
         if isinstance(layer, torch.nn.Linear):
             torch.nn.init.kaiming_normal_(layer.weight)
             torch.nn.init.zeros_(layer.bias)
-    pixels, labels = (torch.from_numpy(np.asarray(array)) for array in images[:2])
-    labels, mean, scale = labels.long(), float(np.asarray(images.mean)), float(np.asarray(images.scale))
-    rule, loss_of = OPTIMIZERS[optimizer](model.parameters(), rate, **how), torch.nn.functional.cross_entropy
-    per_epoch = len(labels) // size
-
-    began = time.perf_counter()
-    for step in range(steps):
-        if step % per_epoch == 0:
-            order = torch.randperm(len(labels))
-        chosen = order[step % per_epoch * size :][:size]
-        x = (pixels[chosen].float() - mean) * scale
-        loss = loss_of(model(x), labels[chosen])
-        rule.zero_grad()
-        loss.backward()
-        rule.step()
-    return time.perf_counter() - began
+    return model
