@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jax_leaky._census import _visit
+from jax_leaky._census._packed import pack
 from jax_leaky._census._site import Record
 from jax_leaky.tracing import Site, SiteList, Traced
 from jax_leaky.units import Pair, Wide
@@ -99,10 +100,11 @@ def _whole(high: Array, low: Array) -> Wide:
 
 def _with_gradient(record: Record, figures: Array) -> Record:
     nonzero, nonfinite = _whole(figures[..., 0], figures[..., 1]), _whole(figures[..., 2], figures[..., 3])
-    counts = record.counts._replace(
-        grad_n=record.counts.n,
+    old = record.counts
+    counts = old._replace(
+        grad_n=old.n,
         grad_nonzero=nonzero,
         grad_sum=Pair(figures[..., 4], jnp.zeros_like(figures[..., 4])),
-        nonfinite=record.counts.nonfinite + Wide(nonfinite.high, nonfinite.low),
+        nonfinite=old.nonfinite + Wide(nonfinite.high, nonfinite.low),
     )
-    return Record(counts, record.slope, record.info)
+    return Record(pack(counts), record.slope, record.info)

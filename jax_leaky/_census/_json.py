@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import jax.numpy as jnp
 import numpy as np
 
+from jax_leaky._census._packed import pack
 from jax_leaky._census._site import Record, SiteCensus, SiteInfo
 from jax_leaky.tracing import Opaque
 from jax_leaky.units import Pair, UnitCounts, Wide
@@ -113,7 +114,7 @@ def _read(record: dict[str, Any]) -> Record:
             )
     slope = None if record["slope"] is None else _floats(record["slope"])
     info = SiteInfo(record["name"], record["kind"], record["negative_slope"], record["source"])
-    return Record(UnitCounts(**fields), slope, info)
+    return Record(pack(UnitCounts(**fields)), slope, info)
 
 
 def _floats(value: Any) -> Any:

@@ -13,6 +13,7 @@ import numpy as np
 from jax import Array
 
 import jax_leaky.units as units
+from jax_leaky._census._packed import Packed, pack, unpack
 from jax_leaky._census._tally import append
 from jax_leaky.units import Summary, UnitCounts
 
@@ -43,31 +44,44 @@ class Record:
     """The counts of a site; of a site in a scan over layers, stacked in front.
 
     Attributes:
-        counts: what was counted.
+        packed: what was counted.
         slope: (units,), of an activation whose slope is no number in the program, else None.
         info: static.
     """
 
-    counts: UnitCounts
+    packed: Packed
     slope: Array | None
     info: SiteInfo = dataclasses.field(metadata={"static": True})
 
+    @property
+    def counts(self) -> UnitCounts:
+        """What was counted."""
+        return unpack(self.packed)
+
     def append(self, newer: Record) -> Record:
         """This and the samples that came after."""
-        mine, theirs = self.counts.fired.low.shape, newer.counts.fired.low.shape
+        mine, theirs = (
+            record.packed.whole.shape[:-2] + record.packed.whole.shape[-1:] for record in (self, newer)
+        )
         if self.info.kind != newer.info.kind or mine != theirs:
             raise ValueError(
                 f"{self.info.name} is a {self.info.kind} of {_units(mine)} in one census and a {newer.info.kind} of "
                 f"{_units(theirs)} in the other: only censuses of the same model add up; use compare for two models."
             )
-        return Record(append(self.counts, newer.counts), newer.slope, self.info)
+        return Record(_appended(self.packed, newer.packed), newer.slope, self.info)
 
     def rows(self) -> Iterator[tuple[str, Record]]:
         """Each step of a scan by itself, named `site[step]`."""
-        stack = np.shape(self.counts.n.low)
+        stack = self.packed.scalars.shape[:-1]
+        host = self if isinstance(self.packed.whole, jax.core.Tracer) else jax.device_get(self)
         for index in np.ndindex(*stack):
             name = f"{self.info.name}[{','.join(map(str, index))}]" if index else self.info.name
-            yield name, jax.tree.map(lambda leaf, at=index: leaf[at], self)
+            yield name, jax.tree.map(lambda leaf, at=index: leaf[at], host)
+
+
+@jax.jit  # at once, outside of jit too: it is some hundred operations
+def _appended(older: Packed, newer: Packed) -> Packed:
+    return pack(append(unpack(older), unpack(newer)))
 
 
 def _units(shape: tuple[int, ...]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
+from jax_leaky._census._packed import pack
 from jax_leaky._census._site import RECTIFIERS, Record, SiteInfo
 from jax_leaky._census._tally import append, tally
 from jax_leaky.tracing import Opaque, Reached, Site, SiteList, Traced, Visit, Visitor
@@ -88,4 +89,4 @@ def _settled(site: Site, record: Any) -> Record:
         )
     else:
         counts, slope = record
-    return Record(counts, slope, SiteInfo(site.name, site.kind, site.negative_slope, site.source))
+    return Record(pack(counts), slope, SiteInfo(site.name, site.kind, site.negative_slope, site.source))

@@ -111,3 +111,24 @@ def test_memory_is_that_of_the_units() -> None:
 
     assert temporary(100_000) == temporary(1_000)
     assert temporary(100_000) < 64 * 8192
+
+
+@pytest.mark.parametrize("units_", [1, 3, 32, 48])
+@pytest.mark.parametrize("lean", [False, True])
+def test_narrow_layers_whose_rows_lie_side_by_side(units_: int, lean: bool) -> None:
+    """Enough rows for several chunks, of a number that no chunk divides."""
+    rows = 20011 if units_ > 1 else 40009
+    z = np.random.default_rng(units_).normal(size=(rows, units_)).astype(np.float32) - 2
+    z[7, 0], z[-1, -1] = np.nan, -np.inf
+    counts = jax.jit(lambda z: tally(z, None, lean=lean))(z)
+    finite = np.isfinite(z)
+    fired = finite & (z > 0)
+    np.testing.assert_array_equal(counts.nonfinite.to_numpy(), (~finite).sum(0))
+    np.testing.assert_array_equal(counts.fired.to_numpy(), fired.sum(0))
+    np.testing.assert_allclose(
+        counts.positive_sum.high, np.where(fired, z, 0).sum(0, dtype=np.float64), rtol=1e-5
+    )
+    if not lean:
+        last = [np.flatnonzero(column)[-1] + 1 for column in fired.T]
+        np.testing.assert_array_equal(counts.last_fired.to_numpy(), last)
+        np.testing.assert_array_equal(counts.z_max, np.where(finite, z, -np.inf).max(0))
