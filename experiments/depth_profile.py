@@ -1,0 +1,202 @@
+"""In which layers are units dead before training, by initialisation, and after?
+
+Counts dead and always-negative units per layer of a deep multilayer perceptron on real images, for the default
+uniform initialisation of PyTorch's layers, He's, and He's for the slope; then trains the networks and counts again.
+The architecture, the inputs in [-1, 1] and the uniform initialisation are those of the UvA tutorial.
+
+    python -m experiments.depth_profile --smoke                       a few seconds, on scikit-learn's digits
+    python -m experiments.depth_profile                               the default: minutes
+    python -m experiments.depth_profile --steps 0 --seeds 50          before training only
+    python -m experiments.depth_profile --full                        all 70,000 images, 20 seeds, the tutorial's epochs
+
+References:
+    Lippe: UvA Deep Learning Tutorials, tutorial 3, Activation functions (JAX and Flax).
+    He, Zhang, Ren and Sun: Delving Deep into Rectifiers, ICCV 2015.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import math
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array, lax
+
+from experiments.lab import batches, cli, data, devices, interrupt, store
+from experiments.lab.experiment import Flags, carry_out, settings_of
+from experiments.lab.initialisations import NAMES, initial_params
+from experiments.lab.mlp import MLP, cross_entropy, look
+from experiments.lab.sweep import Group
+from experiments.lab.watch import layers_to_json, unwatched, watch
+from experiments.reports.depth_profile import report
+
+NAME = "depth_profile"
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Flags):
+    """What is initialised and trained, on what, and where it is written."""
+
+    out: Path = Path("runs/depth_profile")
+    """The folder of the run: rows, plots and page.
+    A folder that holds a run of other settings is refused, not overwritten."""
+
+    seeds: int = 10
+    """Networks, of seed 0, 1, 2, ..., per combination."""
+
+    steps: int = 300
+    """Training steps of each network; 0 trains none."""
+
+    data: str = "auto"
+    """Where the images come from: auto, embedded, system, digits, or a folder of IDX files with MNIST's names."""
+
+    initialisations: tuple[Literal["uniform", "he", "leaky_he"], ...] = ("uniform", "he", "leaky_he")
+    """uniform: +-1/sqrt(fan_in) for weights and biases; he: variance 2/fan_in; leaky_he: 2/((1 + a^2) fan_in)."""
+
+    negative_slopes: tuple[float, ...] = (0.0, 0.01, 0.2)
+    """The slopes of LeakyReLU; 0 is ReLU. leaky_he with slope 0 is he, and left out where he is there."""
+
+    hidden: tuple[int, ...] = (256, 256, 256, 256, 256, 128, 128, 128, 128, 128)
+    """The widths of the hidden layers."""
+
+    learning_rate: float = 0.01
+    """Of stochastic gradient descent with momentum 0.9, as in the tutorial."""
+
+    batch_size: int = 128
+    """Images per training step."""
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "smoke": {"seeds": 2, "steps": 32, "data": "digits", "hidden": (64, 64, 32, 32)},
+    "full": {"seeds": 20, "steps": 10_000, "batch_size": 256},
+}
+
+
+class Row(NamedTuple):
+    """One network."""
+
+    negative_slope: np.float32
+    seed: np.uint32
+
+
+class Profile(NamedTuple):
+    """A network before training and after, along the first axis.
+
+    Attributes:
+        loss: the mean cross-entropy on the probe set, the train images.
+        test_accuracy: on the test images.
+        layers: each measure, per hidden layer: (2, layers); NaN in a layer with a non-finite value.
+    """
+
+    loss: Array
+    test_accuracy: Array
+    layers: dict[str, Array]
+
+
+def train(row: Row, images: batches.Images, *, config: Config, initialisation: str) -> Profile:
+    """One network's life."""
+    model, slope = MLP(config.hidden), row.negative_slope
+    start_key, batch_key = jax.random.split(jax.random.key(row.seed))
+    widths = (images.train_images.shape[1], *config.hidden, model.classes)
+    params = initial_params(initialisation, start_key, widths, slope)
+    rule = optax.sgd(config.learning_rate, momentum=0.9)
+    order = batches.shuffled_epochs(
+        batch_key, len(images.train_images), max(config.steps, 1), config.batch_size
+    )
+    probe = images.standardize(images.train_images)
+
+    def step(number: Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+        params, state = carry
+        x, labels = images.standardize(images.train_images[order[number]]), images.train_labels[order[number]]
+        gradient = jax.grad(cross_entropy, argnums=1)(model, params, x, labels, slope)
+        updates, state = rule.update(gradient, state, params)
+        return optax.apply_updates(params, updates), state
+
+    def until_next_record(carry: Any, span: tuple[Array, Array]) -> tuple[Any, Profile]:
+        (params, state, masks), (first, last) = carry, span
+        params, state = lax.fori_loop(first, last, step, (params, state))
+        seen = look(model, params, probe, images.train_labels, slope)
+        layers, masks = watch(seen, slope, masks, last == 0)
+        logits = jnp.asarray(model.apply({"params": params}, images.standardize(images.test_images), slope))
+        accuracy = (logits.argmax(-1) == images.test_labels).mean()
+        return (params, state, masks), Profile(seen.losses.mean(), accuracy, layers)
+
+    spans = jnp.array([0, 0]), jnp.array([0, config.steps])
+    return lax.scan(until_next_record, (params, rule.init(params), unwatched(config.hidden)), spans)[1]
+
+
+def groups_of(config: Config) -> list[Group]:
+    """One compiled program per initialisation."""
+    groups = []
+    for initialisation in config.initialisations:
+        same_as_he = initialisation == "leaky_he" and "he" in config.initialisations
+        slopes = [slope for slope in config.negative_slopes if slope or not same_as_he]
+        table = itertools.product(range(config.seeds), slopes)
+        rows = [Row(np.float32(slope), np.uint32(seed)) for seed, slope in table]
+        life = functools.partial(train, config=config, initialisation=initialisation)
+        keep = functools.partial(to_records, initialisation, config)
+        groups += [Group(initialisation, life, rows, keep)] if rows else []
+    return groups
+
+
+def to_records(initialisation: str, config: Config, row: Row, profile: Profile) -> list[store.Record]:
+    """Two rows for a network, before training and after; a list per measure with a value per layer."""
+    return [
+        {
+            "initialisation": initialisation,
+            "negative_slope": store.number(row.negative_slope),
+            "seed": int(row.seed),
+            "step": step,
+            "loss": store.number(profile.loss[place]),
+            "test_accuracy": store.number(profile.test_accuracy[place]),
+            **layers_to_json({name: np.asarray(values[place]) for name, values in profile.layers.items()}),
+        }
+        for place, step in enumerate((0, config.steps))
+        if place == 0 or step
+    ]
+
+
+def check(config: Config) -> None:
+    """Raises a LabError that says what is wrong with a configuration, if anything is."""
+    at_least_one = (lambda value: value >= 1, "give 1 or more")
+    settings_of(
+        config,
+        dict.fromkeys(("seeds", "batch_size"), at_least_one)
+        | {
+            "steps": (lambda value: value >= 0, "give 0 or more"),
+            "initialisations": (lambda value: value in NAMES, f"give some of {', '.join(NAMES)}"),
+            "negative_slopes": (math.isfinite, "give finite numbers"),
+            "learning_rate": (lambda value: 0 < value < math.inf, "give a positive number"),
+        },
+    )
+    # Equal widths are the rule here, so each is looked at for itself.
+    for width in config.hidden:
+        settings_of(dataclasses.replace(config, hidden=(width,)), {"hidden": at_least_one})
+
+
+def run(config: Config) -> None:
+    """The experiment from its settings to its report."""
+    check(config)
+    dataset = data.load(config.data, full=config.full)
+    # Inputs in [-1, 1], as in the tutorial, rather than standardised.
+    images = batches.images_of(dataset)._replace(mean=np.float32(127.5), scale=np.float32(1 / 127.5))
+    outcome = carry_out(NAME, config, groups_of(config), images, "networks", data_sha256=dataset.sha256)
+    report(config, outcome, dataset.describe(), len(dataset.train_labels))
+
+
+def main() -> None:
+    """The command line."""
+    config = cli.parse(Config, PRESETS, prog=f"python -m experiments.{NAME}", description=__doc__)
+    devices.use_all_cores()
+    interrupt.enter(lambda: interrupt.interruptible(lambda: run(config)))
+
+
+if __name__ == "__main__":
+    main()

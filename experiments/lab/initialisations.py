@@ -1,0 +1,46 @@
+"""The ways in which a network's weights begin, for one whose slope may be traced."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+NAMES = {
+    "uniform": "default uniform",
+    "he": "He",
+    "leaky_he": "leaky He",
+}
+
+
+def initial_params(
+    initialisation: str, key: Array, widths: Sequence[int], negative_slope: ArrayLike
+) -> dict[str, dict[str, Array]]:
+    """Parameters for `experiments.lab.mlp.MLP`.
+
+    Args:
+        initialisation: "uniform": weights and biases uniform in +-1/sqrt(fan_in), the default of PyTorch's layers;
+            "he": normal weights of variance 2 / fan_in, biases zero; "leaky_he": 2 / ((1 + a^2) fan_in).
+        key: of the random numbers; the same key gives "he" and "leaky_he" the same weights but for their size.
+        widths: of the input, the hidden layers and the output.
+        negative_slope: a.
+    """
+    params = {}
+    for layer, (fan_in, units) in enumerate(itertools.pairwise(widths)):
+        kernel_key, bias_key = jax.random.split(jax.random.fold_in(key, layer))
+        if initialisation == "uniform":
+            bound = fan_in**-0.5
+            kernel = jax.random.uniform(kernel_key, (fan_in, units), minval=-bound, maxval=bound)
+            bias = jax.random.uniform(bias_key, (units,), minval=-bound, maxval=bound)
+        else:
+            kernel = jax.nn.initializers.he_normal()(kernel_key, (fan_in, units))
+            if initialisation == "leaky_he":
+                # What jax_leaky.leaky_he_normal draws, whose slope cannot be traced.
+                kernel /= jnp.sqrt(1 + jnp.square(negative_slope))
+            bias = jnp.zeros(units)
+        params[f"Dense_{layer}"] = {"kernel": kernel, "bias": bias}
+    return params
