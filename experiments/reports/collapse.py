@@ -1,0 +1,159 @@
+"""What the collapse experiment shows: the shares of networks by what they have learned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from experiments.lab import plots
+from experiments.lab.experiment import Outcome, write_up
+from experiments.lab.narrow import INITIALISATIONS
+from experiments.lab.statistics import Estimate
+from experiments.lab.store import Record
+from experiments.lab.table import Table
+from experiments.lab.verdict import Finding, binomial, verdict_table
+
+TITLE = "How often does a deep and narrow network collapse in training?"
+FUNCTION_NAMES = {"abs": "|x|", "sine": "x sin 5x", "step": "1 for x > 0, plus 0.2 sin 5x"}
+_ENDS = {"collapsed": "#D55E00", "half-trained": "#E8C07D", "trained": "#009E73", "diverged": "#666666"}
+
+
+def report(config: Any, outcome: Outcome) -> None:
+    """Prints the tables and writes everything but the rows."""
+    records = outcome.records
+    lead = [
+        "A network has collapsed when it explains less than 5 % of the function's variance, is trained when it "
+        "explains more than 90 %, and is half-trained in between, where it follows the function in a part, as on one "
+        "side of 0.",
+        f"{config.depth} layers with weights, width {config.width}, {config.steps:,} steps of Adam (learning rate "
+        f"{config.learning_rate:g}) on {config.points} points of [-√3, √3]. Born constant: the output is the same for "
+        "all points before training, by a relative test. He's gain is ReLU's for every slope, so that networks of one "
+        "seed begin with the same weights.",
+    ]
+    write_up(
+        "collapse",
+        config,
+        outcome,
+        title=TITLE,
+        lead=lead,
+        tables=[verdicts(records), main_table(records)],
+        figures=[
+            (
+                "shares.png",
+                "Networks by what they have learned; a row per function, a column per initialisation.",
+                lambda: shares(config, records),
+            )
+        ],
+    )
+
+
+def chosen(records: Sequence[Record], function: str, initialisation: str, slope: float) -> list[Record]:
+    """The networks of one combination."""
+    key = function, initialisation, slope
+    return [
+        record
+        for record in records
+        if (record["function"], record["initialisation"], record["negative_slope"]) == key
+    ]
+
+
+def share(some: Sequence[Record], name: str, value: Any = True) -> Estimate:
+    """How many of some networks have a property."""
+    return binomial(sum(record[name] == value for record in some), len(some))
+
+
+def verdicts(records: Sequence[Record]) -> Table:
+    """The published share beside ours."""
+    relu = chosen(records, "abs", "he", 0.0)
+    findings = [
+        Finding(
+            "|x|, He, ReLU: collapsed", "more than 90 %", share(relu, "end", "collapsed"), 0.9, 1.0, scale=100
+        ),
+        Finding(
+            "|x|, He, ReLU: born constant", "88.0 %", share(relu, "born_constant"), 0.85, 0.91, scale=100
+        ),
+    ]
+    return verdict_table(
+        "Published shares and ours",
+        findings,
+        [
+            "Lu et al., arXiv:1903.06733, for depth 10 and width 2. Reproduced: above 90 %, and within 3 points."
+        ],
+    )
+
+
+def main_table(records: Sequence[Record]) -> Table:
+    """One line per combination."""
+    combinations = dict.fromkeys(
+        (record["function"], record["initialisation"], record["negative_slope"]) for record in records
+    )
+    lines = []
+    for function, initialisation, slope in sorted(
+        combinations, key=lambda one: (list(FUNCTION_NAMES).index(one[0]), one[1] != "he", one[2])
+    ):
+        some = chosen(records, function, initialisation, slope)
+        shares = [share(some, "born_constant"), *(share(some, "end", end) for end in _ENDS)]
+        lines.append(
+            [
+                FUNCTION_NAMES[function],
+                INITIALISATIONS[initialisation],
+                plots.activation_name(slope),
+                *(one.format(100) for one in shares),
+            ]
+        )
+    header = ["function", "initialisation", "activation", "born\nconstant", *_ENDS]
+    return Table(
+        f"% of {max(record['seed'] for record in records) + 1:,} networks, ± the farther end of Wilson's 95 % interval",
+        header,
+        lines,
+        text_columns=3,
+        sections=len({record["negative_slope"] for record in records}),
+    )
+
+
+def shares(config: Any, records: Sequence[Record]) -> Any:
+    """Stacked bars, one per activation."""
+    figure, axes = plots.panels(
+        len(config.functions),
+        len(config.initialisations),
+        "What deep and narrow networks learn",
+        f"{config.depth} layers of width {config.width}, {config.seeds:,} seeds, {config.steps:,} steps of Adam",
+        width=max(7.5, 0.8 + 4.4 * len(config.initialisations)),
+        height=1.6 + 1.6 * len(config.functions),
+        sharex=True,
+        sharey=True,
+    )
+    names = [plots.activation_name(slope) for slope in config.negative_slopes]
+    for row, function in enumerate(config.functions):
+        for column, initialisation in enumerate(config.initialisations):
+            panel = axes[row, column]
+            for place, slope in enumerate(config.negative_slopes):
+                some, left = chosen(records, function, initialisation, slope), 0.0
+                for end, color in _ENDS.items():
+                    part = 100 * share(some, "end", end).mean if some else 0.0
+                    label = end if place == 0 and (end != "diverged" or _any_diverged(records)) else None
+                    panel.barh(place, part, left=left, color=color, height=0.72, label=label)
+                    if part >= 7:
+                        dark = end == "half-trained"
+                        panel.text(
+                            left + part / 2,
+                            place,
+                            f"{part:.0f}",
+                            ha="center",
+                            va="center",
+                            color=plots.INK if dark else "white",
+                        )
+                    left += part
+            panel.set_yticks(range(len(names)), names)
+            panel.set_xlim(0, 100)
+            panel.grid(visible=False)
+            panel.set_title(f"{FUNCTION_NAMES[function]}; {INITIALISATIONS[initialisation]}", loc="left")
+    axes[0, 0].invert_yaxis()  # of all: they are shared
+    for panel in axes[-1]:
+        panel.set_xlabel("networks, %")
+    plots.legend(figure, axes[0, 0])
+    return figure
+
+
+def _any_diverged(records: Sequence[Record]) -> bool:
+    return any(record["end"] == "diverged" for record in records)
