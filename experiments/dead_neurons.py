@@ -27,7 +27,7 @@ import numpy as np
 import optax
 from jax import Array, lax
 
-from experiments.lab import batches, cli, data, devices, interrupt, store
+from experiments.lab import batches, cli, data, devices, interrupt, processes, store
 from experiments.lab.errors import LabError
 from experiments.lab.mlp import MLP, cross_entropy, look
 from experiments.lab.progress import progress
@@ -239,14 +239,15 @@ def run(config: Config) -> None:
     print(f"data: {dataset.describe()}")
     groups, images = groups_of(config), batches.images_of(dataset)
     identity = identity_of(config, dataset) | fingerprint(groups, images)
-    with store.open_run(config.out, identity, fresh=config.fresh) as folder:
+    with processes.open_run(config.out, identity, fresh=config.fresh) as folder:
         if folder.damaged:
             print(
                 f"{folder.damaged} damaged file(s) in {config.out / store.CHUNKS}: those networks are trained again."
             )
         with progress("networks", sum(len(group.rows) for group in groups), len(folder.finished)) as advance:
             records = sweep(groups, images, folder, advance)
-        report(records, config, dataset.describe(), len(dataset.test_labels))
+        if processes.leads():
+            report(records, config, dataset.describe(), len(dataset.test_labels))
 
 
 def main() -> None:

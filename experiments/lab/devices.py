@@ -12,6 +12,8 @@ from typing import Any
 
 import jax
 
+from experiments.lab import processes
+
 
 def cores() -> int:
     """How many cores this process may use."""
@@ -21,12 +23,15 @@ def cores() -> int:
 
 
 def use_all_cores() -> None:
-    """Makes one CPU device of each core; to be called before JAX starts its backend, by an entry point.
+    """Makes one CPU device of each core, and joins other processes of the same run, if there are any.
+
+    To be called by an entry point, before JAX starts its backend.
 
     One network a core wastes less than one network over all cores: its matrix products are small, and threads that
     share one wait for each other. Where there is an accelerator this changes nothing.
     """
     jax.config.update("jax_num_cpu_devices", cores())
+    processes.join()
 
 
 def environment() -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.lab import plots, store
+from experiments.lab import plots, processes, store
 from experiments.lab.devices import environment
 from experiments.lab.errors import LabError
 from experiments.lab.page import Page
@@ -77,7 +77,7 @@ def carry_out(
     settings = {key: value for key, value in dataclasses.asdict(config).items() if key not in _NOT_SETTINGS}
     settings = {"experiment": name, **settings, **identity, **fingerprint(groups, data)}
     total = sum(len(group.rows) for group in groups)
-    with store.open_run(config.out, settings, fresh=config.fresh) as folder:
+    with processes.open_run(config.out, settings, fresh=config.fresh) as folder:
         before = len(folder.finished)
         if folder.damaged:
             print(
@@ -114,6 +114,8 @@ def write_up(
         tables: the verdicts first.
         figures: file name, caption and a function without arguments that draws; none is drawn without matplotlib.
     """
+    if not processes.leads():
+        return
     folder = config.out
     command = " ".join([f"python -m experiments.{name}", *sys.argv[1:]])
     about = environment() | {"command": command, "seconds": _seconds(folder, outcome)}

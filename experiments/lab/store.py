@@ -35,7 +35,7 @@ _LEFT = ("environment.json", "summary.md", "report.html")
 
 
 class RunFolder:
-    """The folder of one run, held by one process.
+    """The folder of one run, held by one process or by several that compute one sweep.
 
     Attributes:
         path: of the folder.
@@ -57,13 +57,18 @@ class RunFolder:
         write(self.path / CHUNKS / f"{min(chunk):07d}.jsonl", lines + self._checksum(lines))
         self.finished.update(chunk)
 
+    def records(self) -> list[Record]:
+        """All records in the order of the sweep."""
+        return [record for row in sorted(self.finished) for record in self.finished[row]]
+
     def assemble(self) -> list[Record]:
         """Writes rows.jsonl, all records in the order of the sweep, and returns them."""
-        records = [record for row in sorted(self.finished) for record in self.finished[row]]
+        records = self.records()
         write(self.path / ROWS, "".join(dump(record) + "\n" for record in records))
         return records
 
-    def _load(self) -> None:
+    def load(self) -> None:
+        """Reads what is finished, by this process or another."""
         for path in sorted((self.path / CHUNKS).glob("*.jsonl")):
             content = path.read_bytes().decode(errors="replace")
             lines, _, checksum = content[:-1].rpartition("\n")
@@ -113,7 +118,7 @@ def open_run(path: Path, identity: Mapping[str, Any], *, fresh: bool = False) ->
             _clear(path)
         _claim(path, identity)
         folder = RunFolder(path, identity)
-        folder._load()
+        folder.load()
         yield folder
 
 

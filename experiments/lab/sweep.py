@@ -8,8 +8,8 @@ an earlier run has finished. That rests on two choices, both tested:
   repetition, so that there is one program per group and XLA never specialises it to a length;
 - XLA's CPU threads do not share a matrix product (`xla_cpu_multi_thread_eigen`), so no sum is split by their number.
 
-Nothing crosses devices. For several hosts, `jax.devices()` in the mesh is already global; what remains is that each
-process saves the rows it can address.
+Nothing crosses devices. Under several processes the mesh holds the devices of all, and each process saves the rows
+that its own have computed.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from experiments.lab import processes
 from experiments.lab.store import Record, RunFolder
 
 _ROWS_AT_ONCE = 64  # of one accelerator
@@ -55,7 +56,14 @@ class Group(NamedTuple):
 
 
 class Program:
-    """The compiled program of one group: rows in, results out, on all devices of the mesh."""
+    """The compiled program of one group: rows in, results out, on all devices of the mesh.
+
+    Attributes:
+        group: whose rows it computes.
+        mesh: of the devices, those of all processes.
+        width: how many rows it computes at a time.
+        mine: which of these this process's devices compute.
+    """
 
     def __init__(self, group: Group, data: Any, mesh: Mesh, per_device: int) -> None:
         self.group, self.mesh = group, mesh
@@ -74,6 +82,10 @@ class Program:
             compute, mesh=mesh, in_specs=(spread, whole), out_specs=spread, check_vma=False
         )
         options = _CPU_OPTIONS if on_cpu else {}
+        me = jax.process_index()
+        self.mine = [
+            place for place in range(self.width) if mesh.devices.flat[place // per_device].process_index == me
+        ]
         self._rows_sharding = NamedSharding(mesh, spread)
         rows = self._place(group.rows[:1])
         self._compiled = jax.jit(sharded).lower(rows, data).compile(compiler_options=options)
@@ -84,7 +96,7 @@ class Program:
 
     def _place(self, rows: Sequence[Any]) -> Any:
         filled = [*rows, *itertools.repeat(rows[-1], self.width - len(rows))]
-        return jax.device_put(jax.tree.map(lambda *scalars: np.stack(scalars), *filled), self._rows_sharding)
+        return jax.tree.map(lambda *scalars: _put(np.stack(scalars), self._rows_sharding), *filled)
 
 
 def compile_groups(
@@ -101,7 +113,8 @@ def compile_groups(
     mesh = Mesh(np.array(devices if devices is not None else jax.devices()), (_AXIS,))
     if per_device is None:
         per_device = 1 if mesh.devices.flat[0].platform == "cpu" else _ROWS_AT_ONCE
-    data = jax.device_put(data, NamedSharding(mesh, PartitionSpec()))
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    data = jax.tree.map(lambda array: _put(np.asarray(array), everywhere), data)
     with ThreadPoolExecutor(max(len(groups), 1)) as pool:
         return list(pool.map(lambda group: Program(group, data, mesh, per_device), groups)), data
 
@@ -152,7 +165,10 @@ def sweep(
     )
     for program, (_, first, rows) in zip(programs, todo, strict=True):
         execute(program, data, folder, advance, first, rows)
-    return folder.assemble()
+    if jax.process_count() > 1:
+        processes.meet("all rows are computed")
+        folder.load()
+    return folder.assemble() if processes.leads() else folder.records()
 
 
 def execute(
@@ -176,13 +192,16 @@ def execute(
     group = program.group
 
     def keep(chunk: Sequence[int], result: Any) -> None:
-        host = jax.device_get(result)
+        host = jax.tree.map(_local, result)
         kept = {}
-        for place, row in enumerate(chunk):
-            kept[first + row] = group.to_records(
-                group.rows[row], jax.tree.map(operator.itemgetter(place), host)
-            )
-        folder.save(kept)
+        for local, place in enumerate(program.mine):
+            if place < len(chunk):
+                row = chunk[place]
+                kept[first + row] = group.to_records(
+                    group.rows[row], jax.tree.map(operator.itemgetter(local), host)
+                )
+        if kept:
+            folder.save(kept)
         advance(len(chunk))
 
     # One chunk ahead: the devices compute the next while the host writes the last.
@@ -195,3 +214,14 @@ def execute(
         waiting = (chunk, result)
     if waiting is not None:
         keep(*waiting)
+
+
+def _put(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
+    """The array on the devices, of which each process places its own part."""
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
+def _local(result: jax.Array) -> np.ndarray:
+    """The rows of a result that this process's devices hold, in order."""
+    shards = sorted(result.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+    return np.concatenate([np.asarray(shard.data) for shard in shards])

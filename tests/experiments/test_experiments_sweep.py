@@ -2,6 +2,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -80,6 +81,37 @@ def start(path):
         cwd=PROGRAM.parents[2],
         env={**os.environ, "PYTHONPATH": str(PROGRAM.parents[2])},
     )
+
+
+def test_two_processes_compute_the_same_rows(tmp_path, undisturbed):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    command = [sys.executable, str(PROGRAM), str(tmp_path / "run"), "--rows", "7", "--steps", "50"]
+    together = [
+        subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ
+            | {
+                "PYTHONPATH": str(PROGRAM.parents[2]),
+                "JAX_COORDINATOR_ADDRESS": address,
+                "JAX_NUM_PROCESSES": "2",
+                "JAX_PROCESS_ID": str(index),
+            },
+        )
+        for index in range(2)
+    ]
+    for process in together:
+        _, errors = process.communicate(timeout=200)
+        assert process.returncode == 0, errors
+    assert rows(tmp_path / "run") == undisturbed
+    chunks = [path.stem for path in (tmp_path / "run" / store.CHUNKS).iterdir()]
+    assert (
+        len(chunks) > len(undisturbed.splitlines()) / 4
+    )  # both have saved: four rows at a time, two by each
 
 
 def test_killed_at_any_moment_it_goes_on_to_the_same_rows(tmp_path):

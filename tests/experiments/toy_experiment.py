@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.lab import interrupt, store
+from experiments.lab import interrupt, processes, store
 from experiments.lab.sweep import Group, fingerprint, sweep
 
 DATA = np.linspace(-1, 1, 64, dtype=np.float32)
@@ -49,7 +49,7 @@ def groups(rows=7, steps=50):
 def run(out, rows=7, steps=50, fresh=False, **how):
     table = groups(rows, steps)
     identity = {"rows": rows, "steps": steps} | fingerprint(table, DATA)
-    with store.open_run(Path(out), identity, fresh=fresh) as folder:
+    with processes.open_run(Path(out), identity, fresh=fresh) as folder:
         already = len(folder.finished)
         sweep(table, DATA, folder, lambda count: print("advance", count, flush=True), **how)
     return already
@@ -62,4 +62,5 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=3000)
     flags = parser.parse_args()
     jax.config.update("jax_num_cpu_devices", 2)
+    processes.join()
     interrupt.enter(lambda: interrupt.interruptible(lambda: run(flags.out, flags.rows, flags.steps)))
