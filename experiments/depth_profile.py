@@ -30,7 +30,7 @@ import optax
 from jax import Array, lax
 
 from experiments.lab import batches, cli, data, devices, interrupt, store
-from experiments.lab.experiment import Flags, carry_out, settings_of
+from experiments.lab.experiment import Flags, carry_out, check_hidden, settings_of
 from experiments.lab.initialisations import NAMES, initial_params
 from experiments.lab.mlp import MLP, cross_entropy, look
 from experiments.lab.sweep import Group
@@ -176,9 +176,7 @@ def check(config: Config) -> None:
             "learning_rate": (lambda value: 0 < value < math.inf, "give a positive number"),
         },
     )
-    # Equal widths are the rule here, so each is looked at for itself.
-    for width in config.hidden:
-        settings_of(dataclasses.replace(config, hidden=(width,)), {"hidden": at_least_one})
+    check_hidden(config.hidden)
 
 
 def run(config: Config) -> None:

@@ -185,3 +185,9 @@ def settings_of(config: Any, checks: Mapping[str, Any]) -> None:
                 raise LabError(f"{flag} names a value twice ({value}): give each once.")
         if not all(holds(one) for one in (value if isinstance(value, tuple) else (value,))):
             raise LabError(f"{flag} is {value}: {remedy}.")
+
+
+def check_hidden(hidden: Sequence[int]) -> None:
+    """Raises a LabError unless these are widths of hidden layers; the same width may come again."""
+    if not hidden or min(hidden) < 1:
+        raise LabError(f"--hidden is {tuple(hidden)}: give one or more layers of a width of 1 or more.")

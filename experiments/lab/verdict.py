@@ -21,6 +21,7 @@ class Finding(NamedTuple):
         high: the greatest.
         digits: of our figure in the table.
         scale: 100 where the figure is shown in percent.
+        whole: the whole interval must lie in the range, as where a difference is to be shown.
     """
 
     what: str
@@ -30,15 +31,17 @@ class Finding(NamedTuple):
     high: float
     digits: int = 1
     scale: float = 1.0
+    whole: bool = False
 
     @property
     def verdict(self) -> str:
-        """`reproduced`: our mean lies in the range; `within our interval`: the range meets it; `not reproduced`."""
+        """`reproduced`: our mean, or interval, is in the range; `within our interval`: they meet; `not reproduced`."""
         mean, half = self.ours.mean, self.ours.half_width
         half = 0.0 if math.isnan(half) else half
         if not self.ours.values or math.isnan(mean):
             return "not measured"
-        if self.low <= mean <= self.high:
+        inside = half if self.whole else 0.0
+        if self.low <= mean - inside and mean + inside <= self.high:
             return "reproduced"
         return (
             "within our interval"

@@ -23,6 +23,11 @@ def test_the_verdict_follows_from_range_and_interval(mean, half, verdict):
     assert verdict in verdict_table("t", [finding]).to_markdown()
 
 
+def test_a_difference_that_is_to_be_shown_needs_the_whole_interval():
+    assert Finding("gain", "> 0", Estimate(0.5, 0.4, 3), 0, 1, whole=True).verdict == "reproduced"
+    assert Finding("gain", "> 0", Estimate(0.5, 0.6, 3), 0, 2, whole=True).verdict == "within our interval"
+
+
 def test_the_table_scales_our_figure():
     table = verdict_table("t", [Finding("share", "50 %", Estimate(0.5, 0.01, 3), 0.4, 0.6, scale=100)])
     assert table.rows == [["share", "50 %", "50.0", "49.0 to 51.0", "reproduced"]]

@@ -1,0 +1,228 @@
+"""Where does LeakyReLU learn faster or better than ReLU: over optimiser, learning rate and slope?
+
+Trains one multilayer perceptron on real images with every combination, and compares each slope with ReLU pair by pair:
+networks of one seed begin with the same weights and see the same batches. The intervals of the differences are
+corrected for the number of comparisons.
+
+    python -m experiments.learning_rate_map --smoke                   a few seconds, on scikit-learn's digits
+    python -m experiments.learning_rate_map                           the default: minutes
+    python -m experiments.learning_rate_map --optimizers adam --learning-rates 0.001 0.01
+    python -m experiments.learning_rate_map --full                    all 70,000 images, 5,000 steps; hours on 2 cores
+
+References:
+    Maas, Hannun and Ng: Rectifier nonlinearities improve neural network acoustic models, ICML workshop 2013.
+    Xu, Wang, Chen and Li: Empirical evaluation of rectified activations in convolutional network, arXiv:1505.00853.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import math
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array, lax
+
+from experiments.lab import batches, cli, data, devices, interrupt, store
+from experiments.lab.errors import LabError
+from experiments.lab.experiment import Flags, carry_out, check_hidden, settings_of
+from experiments.lab.mlp import MLP, cross_entropy, look
+from experiments.lab.sweep import Group
+from experiments.lab.watch import unwatched, watch
+from experiments.reports.learning_rate_map import report
+
+NAME = "learning_rate_map"
+OPTIMIZERS = {"sgd": functools.partial(optax.sgd, momentum=0.9), "adam": optax.adam}
+LEARNING_RATES = {"sgd": (0.001, 0.003, 0.01, 0.03, 0.1), "adam": (0.0003, 0.001, 0.003, 0.01, 0.03)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Flags):
+    """What is trained, on what, and where it is written."""
+
+    out: Path = Path("runs/learning_rate_map")
+    """The folder of the run: rows, plots and page.
+    A folder that holds a run of other settings is refused, not overwritten."""
+
+    seeds: int = 10
+    """Networks, of seed 0, 1, 2, ..., per combination."""
+
+    steps: int = 256
+    """Training steps of each network."""
+
+    data: str = "auto"
+    """Where the images come from: auto, embedded, system, digits, or a folder of IDX files with MNIST's names."""
+
+    negative_slopes: tuple[float, ...] = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3)
+    """The slopes of LeakyReLU; 0 is ReLU, with which the others are compared, and must be among them."""
+
+    optimizers: tuple[Literal["sgd", "adam"], ...] = ("sgd", "adam")
+    """sgd has momentum 0.9."""
+
+    learning_rates: tuple[float, ...] = ()
+    """Learning rates for every optimiser.
+    Without it each has its own five, from too low to too high: 0.001 to 0.1 for sgd, 0.0003 to 0.03 for adam."""
+
+    hidden: tuple[int, ...] = (128, 128, 128, 128)
+    """The widths of the hidden layers."""
+
+    batch_size: int = 128
+    """Images per training step."""
+
+    target_loss: float = 0.7
+    """The mean cross-entropy on the test images whose first reaching is timed."""
+
+    every: int = 8
+    """Training steps between two looks at the test loss."""
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "smoke": {
+        "seeds": 2,
+        "steps": 32,
+        "data": "digits",
+        "negative_slopes": (0.0, 0.2),
+        "hidden": (32, 32),
+        "learning_rates": (0.01, 0.03),
+    },
+    "full": {"steps": 5000, "every": 50, "target_loss": 0.4},
+}
+
+
+class Row(NamedTuple):
+    """One network."""
+
+    negative_slope: np.float32
+    learning_rate: np.float32
+    seed: np.uint32
+
+
+class Life(NamedTuple):
+    """What is kept of a network.
+
+    Attributes:
+        losses: the test loss every few steps, from step 0: (looks,).
+        accuracy: on the test images at the end.
+        always_negative: the share of each hidden layer's units, before training and after: (2, layers).
+    """
+
+    losses: Array
+    accuracy: Array
+    always_negative: Array
+
+
+def train(row: Row, images: batches.Images, *, config: Config, optimizer: str) -> Life:
+    """One network's whole life."""
+    model, slope = MLP(config.hidden), row.negative_slope
+    rule = OPTIMIZERS[optimizer](row.learning_rate)
+    start_key, batch_key = jax.random.split(jax.random.key(row.seed))
+    params = model.start(start_key, images.train_images.shape[1])
+    spans = -(-config.steps // config.every)
+    order = batches.shuffled_epochs(
+        batch_key, len(images.train_images), spans * config.every, config.batch_size
+    )
+    probe = images.standardize(images.test_images)
+
+    def step(carry: tuple[Any, Any], chosen: Array) -> tuple[tuple[Any, Any], None]:
+        params, state = carry
+        x, labels = images.standardize(images.train_images[chosen]), images.train_labels[chosen]
+        gradient = jax.grad(cross_entropy, argnums=1)(model, params, x, labels, slope)
+        updates, state = rule.update(gradient, state, params)
+        return (optax.apply_updates(params, updates), state), None
+
+    def span(carry: tuple[Any, Any], chosen: Array) -> tuple[tuple[Any, Any], Array]:
+        carry, _ = lax.scan(step, carry, chosen)
+        return carry, cross_entropy(model, carry[0], probe, images.test_labels, slope)
+
+    def at(params: Any) -> tuple[Array, Array]:
+        seen = look(model, params, probe, images.test_labels, slope)
+        layers, _ = watch(seen, slope, unwatched(config.hidden), True)
+        return (seen.logits.argmax(-1) == images.test_labels).mean(), layers["always_negative"]
+
+    first = cross_entropy(model, params, probe, images.test_labels, slope)
+    ordered = order.reshape(spans, config.every, config.batch_size)
+    (end, _), losses = lax.scan(span, (params, rule.init(params)), ordered)
+    stages = jax.tree.map(lambda one, other: jnp.stack([one, other]), params, end)
+    accuracies, shares = lax.map(at, stages)
+    return Life(jnp.concatenate([first[None], losses]), accuracies[-1], shares)
+
+
+def groups_of(config: Config) -> list[Group]:
+    """One compiled program per optimiser; seeds outermost, so that a run that is cut short has whole pairs."""
+    groups = []
+    for optimizer in config.optimizers:
+        rates = config.learning_rates or LEARNING_RATES[optimizer]
+        table = itertools.product(range(config.seeds), rates, config.negative_slopes)
+        rows = [Row(np.float32(slope), np.float32(rate), np.uint32(seed)) for seed, rate, slope in table]
+        life = functools.partial(train, config=config, optimizer=optimizer)
+        groups.append(Group(optimizer, life, rows, functools.partial(to_records, optimizer, config)))
+    return groups
+
+
+def to_records(optimizer: str, config: Config, row: Row, life: Life) -> list[store.Record]:
+    """The row of one network; a diverged one has no measures."""
+    widths = np.array(config.hidden, np.float64)
+    before, after = life.always_negative.astype(np.float64) @ widths / widths.sum()
+    diverged = not (np.isfinite(life.losses).all() and math.isfinite(after))
+    reached = np.flatnonzero(life.losses <= config.target_loss)
+    return [
+        {
+            "optimizer": optimizer,
+            "learning_rate": store.number(row.learning_rate),
+            "negative_slope": store.number(row.negative_slope),
+            "seed": int(row.seed),
+            "always_negative": None if diverged else store.number(after, 6),
+            "change": None if diverged else store.number(after - before, 6),
+            "accuracy": None if diverged else store.number(life.accuracy, 6),
+            "loss": None if diverged else store.number(life.losses[-1], 6),
+            "steps_to_target": None if diverged or not len(reached) else int(reached[0]) * config.every,
+            "diverged": diverged,
+        }
+    ]
+
+
+def check(config: Config) -> None:
+    """Raises a LabError that says what is wrong with a configuration, if anything is."""
+    at_least_one = (lambda value: value >= 1, "give 1 or more")
+    settings_of(
+        config,
+        dict.fromkeys(("seeds", "steps", "batch_size", "every"), at_least_one)
+        | {
+            "optimizers": (lambda value: value in OPTIMIZERS, f"give some of {', '.join(OPTIMIZERS)}"),
+            "negative_slopes": (math.isfinite, "give finite numbers"),
+            "target_loss": (lambda value: 0 < value < math.inf, "give a positive number"),
+        },
+    )
+    if config.learning_rates:
+        settings_of(config, {"learning_rates": (lambda value: 0 < value < math.inf, "give positive numbers")})
+    if 0.0 not in config.negative_slopes:
+        raise LabError(
+            f"--negative-slopes is {config.negative_slopes}: give 0 too, ReLU, with which they are compared."
+        )
+    check_hidden(config.hidden)
+
+
+def run(config: Config) -> None:
+    """The experiment from its settings to its report."""
+    check(config)
+    dataset = data.load(config.data, full=config.full)
+    images = batches.images_of(dataset)
+    outcome = carry_out(NAME, config, groups_of(config), images, "networks", data_sha256=dataset.sha256)
+    report(config, outcome, dataset.describe(), len(dataset.test_labels))
+
+
+def main() -> None:
+    """The command line."""
+    config = cli.parse(Config, PRESETS, prog=f"python -m experiments.{NAME}", description=__doc__)
+    devices.use_all_cores()
+    interrupt.enter(lambda: interrupt.interruptible(lambda: run(config)))
+
+
+if __name__ == "__main__":
+    main()
