@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from pathlib import Path
 
 
@@ -17,12 +18,22 @@ def experiments() -> dict[str, str]:
     return found
 
 
+def took(name: str) -> str:
+    """What the recorded default run of an experiment took; empty where none is noted."""
+    try:
+        noted = json.loads((Path(__file__).parent / "results" / name / "environment.json").read_text())
+    except OSError:
+        return ""
+    seconds = noted.get("seconds")
+    return f"{seconds / 60:.0f} min on {noted['cores']} cores" if seconds else ""
+
+
 def main() -> None:
-    """Prints a line for each experiment."""
+    """Prints a line for each experiment, and what its recorded run took."""
     found = experiments()
-    width = max(map(len, found))
+    width, longest = max(map(len, found)), max(map(len, found.values()))
     for name, line in found.items():
-        print(f"{name:<{width}}  {line}")
+        print(f"{name:<{width}}  {line:<{longest}}  {took(name)}".rstrip())
     print("\npython -m experiments.NAME --help says more of one, and with --smoke it runs in seconds.")
     print("python -m experiments.benchmark measures speed and memory.")
 
