@@ -1,0 +1,136 @@
+"""A training step of published networks with leaky ReLUs: memory on CPU and H100, time on the CPU beside PyTorch.
+
+Each network of experiments/models is compiled at its published shape with no activation at all, with
+jax.nn.leaky_relu, and with jax_leaky's op keeping bits (the default) or the output. The H100 need not be there, only
+its compiler: pip install "jax_leaky[deviceless]". On the CPU the steps also run, in turns with PyTorch's, eager with
+activations in place and through torch.compile, where PyTorch is installed; with a smaller batch where a step would
+take longer than about a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib.util
+import json
+import os
+import platform as system
+import subprocess
+import sys
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from experiments.benchmarks import deviceless
+from experiments.benchmarks.networks_cases import NETWORKS
+from experiments.benchmarks.networks_figures import DTYPES
+from experiments.benchmarks.networks_tables import to_markdown
+from experiments.lab import devices, store
+from experiments.lab.errors import LabError
+
+RESULTS = Path(__file__).parent.parent / "results"
+FOUND = Path(__file__).with_name("networks_found.md")
+NO_TORCH = (
+    "PyTorch is not installed: no comparison with it; pip install torch, and the same command makes it."
+)
+_COMPILERS = {"cpu": "jaxlib", "cuda": "jax-cuda12-pjrt"}
+_KEYS = {network: network.split()[0].lower() for network in NETWORKS}  # what --networks takes
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """This benchmark's flags."""
+    parser.add_argument(
+        "--platforms",
+        nargs="+",
+        choices=DTYPES,
+        default=list(DTYPES),
+        help="which to compile for; default: all, less those whose compiler is absent",
+    )
+    parser.add_argument("--networks", nargs="+", choices=_KEYS.values(), default=list(_KEYS.values()))
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=7,
+        help="how often each is timed on the CPU; 0 for not at all; default: %(default)s",
+    )
+    parser.add_argument(
+        "--record", action="store_true", help="write these parts of experiments/results/benchmark_networks.*"
+    )
+
+
+def run(flags: argparse.Namespace) -> None:
+    """Measures, prints, and writes the results where asked."""
+    names = [name for name, key in _KEYS.items() if key in flags.networks]
+    found: dict[str, Any] = {}
+    for platform in flags.platforms:
+        if reason := deviceless.missing(platform):
+            print(f"{platform} is left out: {reason}")
+            continue
+        rounds = flags.rounds if platform == "cpu" else 0
+        if rounds and not importlib.util.find_spec("torch"):
+            print(NO_TORCH)
+        about, figures = describe(platform, rounds), measure(platform, names, rounds)
+        found[platform] = {name: {"about": about, "figures": figures[name]} for name in names}
+    if flags.record:
+        found = record(found)
+    print(to_markdown(found, FOUND.read_text()))
+
+
+def describe(platform: str, rounds: int) -> dict[str, Any]:
+    """What the figures of a platform were measured with."""
+    packages = ["jax", "flax", _COMPILERS[platform]]
+    if rounds and importlib.util.find_spec("torch"):
+        packages.append("torch")
+    timed = f" --rounds {rounds}" if rounds else ""
+    return {
+        "command": f"python -m experiments.benchmark networks --platforms {platform}{timed} --record",
+        "date": datetime.date.today().isoformat(),
+        "python": system.python_version(),
+        "device": deviceless.DEVICES[platform],
+        "processor": f"{devices.cores()} cores of {devices.processor()}",
+        "versions": {name: metadata.version(name) for name in packages},
+        "dtype": DTYPES[platform].__name__,
+        "rounds": rounds,
+    }
+
+
+def measure(platform: str, names: list[str], rounds: int) -> dict[str, list[dict[str, Any]]]:
+    """All figures of a platform, by network, from a process of its own."""
+    command = [sys.executable, "-m", "experiments.benchmarks.networks_figures", platform]
+    figures: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    with tempfile.TemporaryFile("w+") as errors:  # the compilers complain that their devices are not there
+        process = subprocess.Popen(
+            [*command, "--rounds", str(rounds), "--networks", *names],
+            env=os.environ | {"JAX_PLATFORMS": "cpu"},
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+        assert process.stdout is not None
+        for line in process.stdout:
+            if not line.startswith("{"):  # PyTorch's profiler says when it begins and ends
+                continue
+            figure = json.loads(line)
+            figures[figure.pop("network")].append(figure)
+            print(f"{platform}: {line.strip()}", flush=True)
+        if process.wait():
+            errors.seek(0)
+            last = errors.read().strip().splitlines()[-1:] or [f"exit status {process.returncode}"]
+            raise LabError(f"the measurements for {platform} ended early: {last[0]}")
+    return figures
+
+
+def record(found: dict[str, Any]) -> dict[str, Any]:
+    """Writes the results, keeping those of platforms and networks that were not measured now; returns all of them."""
+    path = RESULTS / "benchmark_networks.json"
+    earlier = json.loads(path.read_text()) if path.exists() else {}
+    both: dict[str, Any] = {}
+    for platform in DTYPES:
+        parts = earlier.get(platform, {}) | found.get(platform, {})
+        if parts:
+            both[platform] = {name: parts[name] for name in NETWORKS if name in parts}
+    RESULTS.mkdir(exist_ok=True)
+    store.write(path, store.dump(both, indent=1) + "\n")
+    store.write(RESULTS / "benchmark_networks.md", to_markdown(both, FOUND.read_text()))
+    return both

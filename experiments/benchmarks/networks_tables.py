@@ -1,0 +1,131 @@
+"""The figures of the networks, for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from experiments.benchmarks.networks_cases import ACTIVATIONS, NETWORKS
+
+_TITLES = {"cpu": "CPU", "cuda": "H100"}
+_NAMES = {
+    "none": "no activation",
+    "jax.nn": "jax.nn",
+    "bits": "jax_leaky (bits)",
+    "output": "jax_leaky, output",
+}
+_MEMORY_NOISE, _TIME_NOISE = 1.01, 1.02
+
+Parts = dict[str, dict[str, Any]]  # by network
+
+
+def to_markdown(found: dict[str, Parts], remarks: str) -> str:
+    """Memory at the published shapes for each platform, time and memory of the steps that ran, and where ours loses.
+
+    Args:
+        found: by platform and network, what `networks.describe` and `networks.measure` gave.
+        remarks: what was found out about the figures, in Markdown.
+    """
+    lines = [
+        "# Networks in the wild",
+        "",
+        "One training step (gradient, and plain gradient descent in donated buffers) of published networks, with no "
+        "activation at all, `jax.nn.leaky_relu`, and `jax_leaky.leaky_relu` keeping bits (the default) or the output.",
+    ]
+    for platform, parts in found.items():
+        lines += ["", f"## Memory at the published shapes: {_TITLES[platform]}", "", *_about(parts), ""]
+        lines += _memory(parts)
+    if any("seconds" in figure for part in found.get("cpu", {}).values() for figure in part["figures"]):
+        lines += ["", "## Time and memory of the steps that ran: CPU", "", *_times(found["cpu"])]
+    lines += ["", "## Where jax_leaky's default loses", "", *(_losses(found) or ["Nowhere in these tables."])]
+    return "\n".join([*lines, "", remarks.strip()]) + "\n"
+
+
+def _about(parts: Parts) -> list[str]:
+    sentences = []
+    for part in parts.values():
+        about = part["about"]
+        versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+        sentences.append(
+            f"`{about['command']}`, {about['date']}: {about['device']}, {about['processor']}, {about['dtype']}, "
+            f"{versions}, Python {about['python']}."
+        )
+    return list(dict.fromkeys(sentences))
+
+
+def _memory(parts: Parts) -> list[str]:
+    lines = [
+        "Temporary MB of the compiled step; parameters, batch and, on the H100, cuDNN's workspaces come on top.",
+        "",
+        f"| network | batch | {' | '.join(_NAMES.values())} | bits / jax.nn | bits / no activation |",
+        f"| :-- | :-- |{' --: |' * (len(_NAMES) + 2)}",
+    ]
+    for name, part in parts.items():
+        found = _temporary(part)
+        megabytes = " | ".join(f"{found[way] / 1e6:,.1f}" for way in ACTIVATIONS)
+        ratios = f"{found['bits'] / found['jax.nn']:.2f} | {found['bits'] / found['none']:.2f}"
+        lines.append(f"| {name} | {_batch(name, NETWORKS[name].batch)} | {megabytes} | {ratios} |")
+    return lines
+
+
+def _times(parts: Parts) -> list[str]:
+    rounds = " or ".join(str(count) for count in sorted({part["about"]["rounds"] for part in parts.values()}))
+    lines = [
+        f"Medians over {rounds} rounds, in brackets the quartiles; all ways of a network run in turns, and each ratio "
+        "is of one round. Memory is the compiled step's temporary bytes for JAX; for PyTorch, the greatest sum of "
+        "bytes allocated over a step beyond parameters and batch, from its profiler (oneDNN's scratch "
+        "memory is not among them). PyTorch applies the leaky ReLU in place wherever autograd allows it.",
+        "",
+        "| network | batch | step of | ms | times jax.nn's time | MB |",
+        "| :-- | :-- | :-- | --: | --: | --: |",
+    ]
+    for name, part in parts.items():
+        for figure in part["figures"]:
+            if "peak" not in figure and "failed" not in figure:
+                continue
+            batch, published = figure["batch"], NETWORKS[name].batch
+            cells = [name, _batch(name, batch) + (f", published {published}" if batch != published else "")]
+            cells.append(_NAMES.get(figure["way"], figure["way"]))
+            if "failed" in figure:
+                cells += [f"failed: {figure['failed']}", "", ""]
+            else:
+                cells += [_spread(figure["seconds"], 1e3, 1), _spread(figure["times_jax_nn"], 1, 2)]
+                cells.append(f"{figure['peak'] / 1e6:,.1f}")
+            lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _losses(found: dict[str, Parts]) -> list[str]:
+    lines = []
+    for platform, parts in found.items():
+        for name, part in parts.items():
+            temporary = _temporary(part)
+            ratio = temporary["bits"] / temporary["jax.nn"]
+            if ratio > _MEMORY_NOISE:
+                lines.append(f"* {name}, {_TITLES[platform]}: {ratio:.2f} times jax.nn's memory.")
+            ran = {figure["way"]: figure for figure in part["figures"] if "seconds" in figure}
+            lines += [
+                f"* {name}, {_TITLES[platform]}: {ratio:.2f} times jax.nn's time."
+                for ratio in ([ran["bits"]["times_jax_nn"][0]] if "bits" in ran else [])
+                if ratio > _TIME_NOISE
+            ]
+            for way, figure in ran.items():
+                if way in ACTIVATIONS:
+                    continue
+                if (ratio := ran["bits"]["seconds"][0] / figure["seconds"][0]) > _TIME_NOISE:
+                    lines.append(f"* {name}, {_TITLES[platform]}: {ratio:.2f} times the time of {way}.")
+                if (ratio := ran["bits"]["peak"] / figure["peak"]) > _MEMORY_NOISE:
+                    lines.append(f"* {name}, {_TITLES[platform]}: {ratio:.2f} times the memory of {way}.")
+    return lines
+
+
+def _temporary(part: dict[str, Any]) -> dict[str, int]:
+    return {figure["way"]: figure["temporary"] for figure in part["figures"] if "temporary" in figure}
+
+
+def _batch(name: str, batch: int) -> str:
+    return f"{batch} x {NETWORKS[name].example}"
+
+
+def _spread(values: list[float], scale: float, digits: int) -> str:
+    middle, low, high = (f"{value * scale:,.{digits}f}" for value in values)
+    return f"{middle} ({low} to {high})"
