@@ -1,0 +1,300 @@
+"""Does a network lose its ability to learn over hundreds of tasks, and do its silent units come back?
+
+Trains one network on a sequence of tasks without an end between them: each is the same images with their pixels in a
+new random order, seen once. Counts always-negative units at the start of every task and at its end, so that a unit
+that comes back by learning is told from one that a new task's inputs have woken.
+
+    python -m experiments.plasticity --smoke                          a few seconds, on scikit-learn's digits
+    python -m experiments.plasticity                                  the default: minutes
+    python -m experiments.plasticity --tasks 800 --step-size 0.03     longer and harder
+    python -m experiments.plasticity --full                           all images, width 2000, 800 tasks; a GPU's work
+
+References:
+    Dohare et al.: Loss of plasticity in deep continual learning, Nature 632, 2024.
+    Sokar, Agarwal, Castro and Evci: The dormant neuron phenomenon in deep reinforcement learning, ICML 2023.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import math
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+from experiments.lab import batches, cli, data, devices, interrupt, store
+from experiments.lab.errors import LabError
+from experiments.lab.experiment import Flags, carry_out, check_hidden, settings_of
+from experiments.lab.initialisations import initial_params
+from experiments.lab.redo import Params, restart
+from experiments.lab.sweep import Group
+from experiments.reports.plasticity import report
+from jax_leaky import leaky_relu, units
+
+NAME = "plasticity"
+Arm = Literal["relu", "leaky_0.01", "leaky_0.2", "relu_redo", "leaky_0.2_leaky_he"]
+_NEVER = -1.0  # a threshold that no dormant score is under
+# Slope, whether the gain is made for it, and whether silent units begin anew.
+ARMS = {
+    "relu": (0.0, False, False),
+    "leaky_0.01": (0.01, False, False),
+    "leaky_0.2": (0.2, False, False),
+    "relu_redo": (0.0, False, True),
+    "leaky_0.2_leaky_he": (0.2, True, False),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Flags):
+    """Which networks are trained, on what, and where it is written."""
+
+    out: Path = Path("runs/plasticity")
+    """The folder of the run: rows, plots and page.
+    A folder that holds a run of other settings is refused, not overwritten."""
+
+    seeds: int = 3
+    """Networks, of seed 0, 1, 2, ..., per arm."""
+
+    tasks: int = 200
+    """Random orders of the pixels, one after the other."""
+
+    data: str = "auto"
+    """Where the images come from: auto, embedded, system, digits, or a folder of IDX files with MNIST's names."""
+
+    arms: tuple[Arm, ...] = ("relu", "leaky_0.01", "leaky_0.2", "relu_redo", "leaky_0.2_leaky_he")
+    """relu_redo: after each task, ReLU units whose dormant score is at most --tau begin anew.
+    leaky_0.2_leaky_he: slope 0.2 with He's variance for that slope; the others have ReLU's."""
+
+    images: int = 1000
+    """Images of each task; with --full all."""
+
+    hidden: tuple[int, ...] = (100, 100, 100)
+    """The widths of the hidden layers."""
+
+    batch_size: int = 10
+    """Images per training step."""
+
+    step_size: float = 0.01
+    """Of stochastic gradient descent without momentum."""
+
+    tau: float = 0.025
+    """The dormant score up to which ReDo takes a unit as dormant."""
+
+    probe: int = 500
+    """Images of the task on which units are counted."""
+
+    every: int = 10
+    """Tasks that are taken together in one record."""
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "smoke": {
+        "seeds": 1,
+        "tasks": 6,
+        "data": "digits",
+        "images": 400,
+        "hidden": (32, 32),
+        "every": 2,
+        "probe": 100,
+    },
+    "full": {"seeds": 10, "tasks": 800, "hidden": (2000, 2000, 2000), "batch_size": 1, "images": 60_000},
+}
+
+
+class Row(NamedTuple):
+    """One network.
+
+    Attributes:
+        negative_slope: of its activation.
+        gain_slope: that its first weights are made for.
+        tau: up to which dormant score a unit begins anew after a task; negative for never.
+        seed: of weights, tasks and batches.
+    """
+
+    negative_slope: np.float32
+    gain_slope: np.float32
+    tau: np.float32
+    seed: np.uint32
+
+
+class Record(NamedTuple):
+    """One task; summed up over several, along the first axis.
+
+    Attributes:
+        online_accuracy: of the predictions before each update.
+        always_negative: the share of hidden units at the task's end.
+        silent: always-negative units at the task's start, on its inputs.
+        revived: how many of those are so no more at its end.
+        died: units that are so at its end alone.
+        restarted: units that ReDo began anew.
+        effective_rank: of the last hidden layer's activations at the task's end.
+    """
+
+    online_accuracy: Array
+    always_negative: Array
+    silent: Array
+    revived: Array
+    died: Array
+    restarted: Array
+    effective_rank: Array
+
+
+def forward(params: Params, x: Array, negative_slope: ArrayLike) -> tuple[Array, list[Array]]:
+    """The logits and each hidden layer's pre-activations."""
+    seen: list[Array] = []
+    for place in range(len(params)):
+        z = x @ params[f"Dense_{place}"]["kernel"] + params[f"Dense_{place}"]["bias"]
+        seen.append(z)
+        x = leaky_relu(z, negative_slope)
+    return seen[-1], seen[:-1]
+
+
+def train(row: Row, images: batches.Images, *, config: Config) -> Record:
+    """One network's whole life; each record is the mean of some tasks, or their sum for counts."""
+    slope = row.negative_slope
+    everything, labels = images.train_images[: config.images], images.train_labels[: config.images]
+    widths = (everything.shape[1], *config.hidden, 10)
+    start_key, tasks_key = jax.random.split(jax.random.key(row.seed))
+    steps = len(everything) // config.batch_size
+
+    def loss(params: Params, x: Array, y: Array) -> tuple[Array, Array]:
+        logits, _ = forward(params, x, slope)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean(), logits
+
+    def look(params: Params, probe: Array) -> tuple[list[Array], list[Array], Array]:
+        """Per hidden layer which units are always negative and their dormant scores; the last one's rank."""
+        _, seen = forward(params, probe, slope)
+        summaries = [
+            units.summarize(
+                units.update(units.init(z.shape[1]), z, negative_slope=slope), negative_slope=slope
+            )
+            for z in seen
+        ]
+        masks = [summary.per_unit["always_negative"] for summary in summaries]
+        scores = [summary.per_unit["dormant_score"] for summary in summaries]
+        return masks, scores, units.effective_rank(leaky_relu(seen[-1], slope))
+
+    def task(params: Params, key: Array) -> tuple[Params, Record]:
+        pixels_key, order_key, fresh_key = jax.random.split(key, 3)
+        pixels = jax.random.permutation(pixels_key, everything.shape[1])
+        order = jax.random.permutation(order_key, len(everything))[: steps * config.batch_size]
+        # Rows are copied whole, and all batches of the task laid out before: picking single numbers in every step takes
+        # longer than the training.
+        ordered = jnp.asarray(everything)[order].T[pixels].T.reshape(steps, config.batch_size, -1)
+        probe = images.standardize(jnp.asarray(everything)[: config.probe].T[pixels].T)
+
+        def step(params: Params, batch: tuple[Array, Array]) -> tuple[Params, Array]:
+            x, y = images.standardize(batch[0]), batch[1]
+            gradient, logits = jax.grad(loss, has_aux=True)(params, x, y)
+            after = jax.tree.map(lambda value, slope: value - config.step_size * slope, params, gradient)
+            return after, (logits.argmax(-1) == y).mean()
+
+        before, _, _ = look(params, probe)
+        params, correct = lax.scan(step, params, (ordered, jnp.asarray(labels)[order].reshape(steps, -1)))
+        after, scores, rank = look(params, probe)
+        changes = [units.transitions(*layer) for layer in zip(before, after, strict=True)]
+        dormant = [score <= row.tau for score in scores]
+        record = Record(
+            online_accuracy=correct.mean(),
+            always_negative=jnp.concatenate(after).mean(),
+            silent=jnp.concatenate(before).sum(),
+            revived=jnp.stack([change.revived for change in changes]).sum(),
+            died=jnp.stack([change.died for change in changes]).sum(),
+            restarted=jnp.concatenate(dormant).sum().astype(jnp.float32),
+            effective_rank=rank,
+        )
+        return restart(params, initial_params("he", fresh_key, widths, slope), dormant), record
+
+    def some_tasks(params: Params, keys: Array) -> tuple[Params, Record]:
+        params, records = lax.scan(task, params, keys)
+        means = jax.tree.map(lambda values: values.mean(), records)
+        sums = jax.tree.map(lambda values: values.sum(), records)
+        return params, means._replace(
+            silent=sums.silent, revived=sums.revived, died=sums.died, restarted=sums.restarted
+        )
+
+    params = initial_params("leaky_he", start_key, widths, row.gain_slope)
+    keys = jax.random.split(tasks_key, config.tasks).reshape(-1, config.every)
+    return lax.scan(some_tasks, params, keys)[1]
+
+
+def groups_of(config: Config) -> list[Group]:
+    """One compiled program for all arms; seeds outermost."""
+    table = list(itertools.product(range(config.seeds), config.arms))
+    rows = []
+    for seed, arm in table:
+        slope, own_gain, redo = ARMS[arm]
+        gain, tau = slope if own_gain else 0.0, config.tau if redo else _NEVER
+        rows.append(Row(np.float32(slope), np.float32(gain), np.float32(tau), np.uint32(seed)))
+    return [
+        Group(
+            "networks", functools.partial(train, config=config), rows, functools.partial(to_records, config)
+        )
+    ]
+
+
+def to_records(config: Config, row: Row, life: Record) -> list[store.Record]:
+    """A row for every few tasks of a network."""
+    key = float(row.negative_slope), bool(row.gain_slope), bool(row.tau >= 0)
+    arm = next(name for name, (slope, *rest) in ARMS.items() if (float(np.float32(slope)), *rest) == key)
+    return [
+        {
+            "arm": arm,
+            "negative_slope": store.number(row.negative_slope),
+            "seed": int(row.seed),
+            "task": (place + 1) * config.every,
+            **{name: store.number(values[place], 6) for name, values in life._asdict().items()},
+            "dead": None if row.negative_slope else store.number(life.always_negative[place], 6),
+        }
+        for place in range(config.tasks // config.every)
+    ]
+
+
+def check(config: Config) -> None:
+    """Raises a LabError that says what is wrong with a configuration, if anything is."""
+    at_least_one = (lambda value: value >= 1, "give 1 or more")
+    positive = (lambda value: 0 < value < math.inf, "give a positive number")
+    settings_of(
+        config,
+        dict.fromkeys(("seeds", "tasks", "images", "batch_size", "every", "probe"), at_least_one)
+        | {
+            "step_size": positive,
+            "tau": (lambda value: 0 <= value < math.inf, "give 0 or more"),
+            "arms": (lambda value: value in ARMS, f"give some of {', '.join(ARMS)}"),
+        },
+    )
+    if config.tasks % config.every:
+        raise LabError(f"--tasks is {config.tasks}: give a multiple of --every, {config.every}.")
+    check_hidden(config.hidden)
+
+
+def run(config: Config) -> None:
+    """The experiment from its settings to its report."""
+    check(config)
+    dataset = data.load(config.data, full=config.full)
+    if not config.batch_size <= config.images <= len(dataset.train_labels):
+        raise LabError(
+            f"--images is {config.images}: give {config.batch_size} to {len(dataset.train_labels)}, the train images."
+        )
+    images = batches.images_of(dataset)
+    outcome = carry_out(NAME, config, groups_of(config), images, "networks", data_sha256=dataset.sha256)
+    report(config, outcome, dataset.describe())
+
+
+def main() -> None:
+    """The command line."""
+    config = cli.parse(Config, PRESETS, prog=f"python -m experiments.{NAME}", description=__doc__)
+    devices.use_all_cores()
+    interrupt.enter(lambda: interrupt.interruptible(lambda: run(config)))
+
+
+if __name__ == "__main__":
+    main()
