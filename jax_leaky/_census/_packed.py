@@ -39,6 +39,7 @@ def _layout() -> tuple[Any, tuple[int, ...]]:
     return structure, tuple(2 if not leaf.ndim else int(leaf.dtype == jnp.float32) for leaf in leaves)
 
 
+@jax.jit
 def pack(counts: UnitCounts) -> Packed:
     """The same in three arrays."""
     _, fields = _layout()

@@ -13,6 +13,7 @@ with a row of ones (1.4 to 5.9), cells in 2,048 or 32,768 pieces.
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -47,6 +48,8 @@ class _Figures(NamedTuple):
     extremes: _Extremes | None
 
 
+# Jitted for its trace: sites of one shape share one, in every function that is counted.
+@functools.partial(jax.jit, static_argnames="lean")
 def tally(z: Array, a: Array | None, *, lean: bool = False) -> UnitCounts:
     """The counts of the samples `z: (..., units)`, those that `units.update(units.init(units), z, a)` gives.
 
