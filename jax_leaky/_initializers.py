@@ -1,9 +1,9 @@
 """He's initialisation for a leaky ReLU."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
-import jax.numpy as jnp
 from jax.nn.initializers import Initializer, variance_scaling
 
 
@@ -73,7 +73,7 @@ def leaky_he_uniform(
 
 
 def _gain(negative_slope: float) -> float:
-    if not jnp.isfinite(negative_slope):
+    if not math.isfinite(negative_slope):
         raise ValueError(
             f"negative_slope must be finite, got {negative_slope}; name the activation's own slope."
         )

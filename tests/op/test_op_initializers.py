@@ -82,6 +82,14 @@ def test_dtype(make):
 
 
 @each_kind
+def test_made_inside_a_jitted_init(make):
+    """As in a Flax module, whose compact method makes its initialisers while it is traced."""
+    key = jax.random.key(3)
+    made_inside = jax.jit(lambda key: make(0.2)(key, (64, 32)))(key)
+    np.testing.assert_allclose(made_inside, make(0.2)(key, (64, 32)), rtol=1e-6)
+
+
+@each_kind
 def test_one_slope_by_default(make):
     args = jax.random.key(6), (8, 4)
     np.testing.assert_array_equal(make()(*args), make(0.01)(*args))
