@@ -1,0 +1,153 @@
+"""How the sweep's rate and rows depend on the number of devices and processes.
+
+The networks of experiments.dead_neurons with Adam, in a process of its own per case: 1, 2, 4 and 8 CPU devices, and two
+processes of one device each. The rows must be the same to the byte; the rate can grow up to the number of cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from experiments import dead_neurons
+from experiments.lab import batches, data, devices, processes, store
+from experiments.lab.errors import LabError
+from experiments.lab.sweep import compile_groups, execute
+
+RESULTS = Path(__file__).parent.parent / "results"
+DEVICES = (1, 2, 4, 8)
+CONFIG = dataclasses.replace(dead_neurons.Config(), seeds=2, steps=128, optimizers=("adam",))
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """This benchmark's flags."""
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="how often each case is measured; default: %(default)s"
+    )
+    parser.add_argument(
+        "--record", action="store_true", help="write experiments/results/benchmark_scaling.md and .json"
+    )
+
+
+def run(flags: argparse.Namespace) -> None:
+    """Measures the cases in turns, prints, and writes the results where asked."""
+    cases = {f"{count} device{'s' * (count > 1)}": (1, count) for count in DEVICES}
+    cases["2 processes, 1 device each"] = (2, 1)
+    rates: dict[str, list[float]] = {name: [] for name in cases}
+    rows: dict[str, str] = {}
+    for number in range(flags.rounds):
+        for name, (count, each) in cases.items():
+            found = _measure(count, each)
+            rates[name].append(found["rate"])
+            rows[name] = found["rows"]
+            print(
+                f"round {number + 1} of {flags.rounds}: {name}, {found['rate']:,.0f} network steps/s",
+                flush=True,
+            )
+    results = {
+        "command": "python -m experiments.benchmark scaling --record",
+        "environment": devices.environment(),
+        "rates": rates,
+        "rows_sha256": rows,
+    }
+    text = to_markdown(results)
+    print(text)
+    if flags.record:
+        store.write(RESULTS / "benchmark_scaling.json", store.dump(results, indent=2) + "\n")
+        store.write(RESULTS / "benchmark_scaling.md", text)
+    if len(set(rows.values())) > 1:
+        raise LabError("the rows differ between the cases: see rows_sha256.")
+
+
+def to_markdown(results: dict[str, Any]) -> str:
+    """The results for people."""
+    about, rates = results["environment"], results["rates"]
+    one = statistics.median(next(iter(rates.values())))
+    equal = len(set(results["rows_sha256"].values())) == 1
+    lines = [
+        "# How the sweep scales",
+        "",
+        f"`{results['command']}`, {about['date'][:10]}, {about['cores']} cores of {about['processor']}, "
+        f"jax {about['packages']['jax']}, Python {about['python']}; medians over {len(next(iter(rates.values())))} "
+        f"rounds in turns, without compilation. All rows are {'equal to the byte' if equal else 'NOT equal'}.",
+        "",
+        "| case | network steps/s | least to greatest | of one device |",
+        "| :-- | --: | --: | --: |",
+    ]
+    for name, values in rates.items():
+        median = statistics.median(values)
+        lines.append(
+            f"| {name} | {median:,.0f} | {min(values):,.0f} to {max(values):,.0f} | {median / one:.2f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _measure(count: int, each: int) -> dict[str, Any]:
+    """The rate and the rows' checksum of one case, from `count` processes with `each` devices."""
+    with tempfile.TemporaryDirectory() as place, socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+        free.close()
+        started = []
+        for index in range(count):
+            names = {
+                "JAX_COORDINATOR_ADDRESS": address,
+                "JAX_NUM_PROCESSES": str(count),
+                "JAX_PROCESS_ID": str(index),
+            }
+            started.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "experiments.benchmarks.scaling", str(each), place],
+                    env=os.environ | {"JAX_PLATFORMS": "cpu"} | (names if count > 1 else {}),
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
+            )
+        said = [process.communicate() for process in started]
+        for process, (_, errors) in zip(started, said, strict=True):
+            if process.returncode:
+                last = errors.strip().splitlines()[-1:] or [f"exit status {process.returncode}"]
+                raise LabError(f"a process with {each} device(s) of {count} ended early: {last[0]}")
+    return json.loads(said[0][0].splitlines()[-1])
+
+
+def main() -> None:
+    """One process of one case."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("devices", type=int)
+    parser.add_argument("place", type=Path)
+    flags = parser.parse_args()
+    jax.config.update("jax_num_cpu_devices", flags.devices)
+    processes.join()
+    images = batches.images_of(data.load("embedded"))
+    groups = dead_neurons.groups_of(CONFIG)
+    programs, placed = compile_groups(groups, images)
+    with processes.open_run(flags.place / "run", {}) as folder:
+        began = time.perf_counter()
+        for program in programs:
+            execute(program, placed, folder, lambda _: None, 0, range(len(program.group.rows)))
+        processes.meet("all rows are computed")
+        seconds = time.perf_counter() - began
+        folder.load()
+        rows = store.dump(folder.records()).encode()
+    steps = CONFIG.steps * sum(len(group.rows) for group in groups)
+    if processes.leads():
+        print(json.dumps({"rate": steps / seconds, "rows": hashlib.sha256(rows).hexdigest()}))
+
+
+if __name__ == "__main__":
+    main()
