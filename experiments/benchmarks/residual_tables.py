@@ -103,8 +103,8 @@ def _section(platform: str, part: dict[str, Any]) -> list[str]:
         lines += [
             "",
             f"Time of {part['timed_rows']} rows (a convolution: {TIMED_ROWS_OF_CONVOLUTIONS}) on {part['processor']}, "
-            f"{part['rounds']} rounds in turns: jax.nn's median in milliseconds, and for each the ratio to jax.nn in the "
-            "same round, median (least to greatest).",
+            f"{part['rounds']} rounds in turns: jax.nn's median in milliseconds, and for each the ratio to jax.nn in "
+            "the same round, median (least to greatest).",
             "",
             f"| block | jax.nn, ms | {' | '.join(_NAMES[name] for name in _NAMES if name != 'jax.nn')} |",
             f"| :-- | --: |{' --: |' * (len(_NAMES) - 1)}",
