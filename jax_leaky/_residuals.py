@@ -12,16 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jax_leaky._leaky_relu import DEFAULT, leaky_relu
+from jax_leaky._leaky_relu import leaky_relu
+from jax_leaky._recommendation import AS_WRITTEN, NOISE, best_of, in_units, recommend
 from jax_leaky._sign import Residual
 from jax_leaky.tracing import Site, SiteList, Traced, Visit, Visitor
 
-AS_WRITTEN, JAX_NN = "as written", "jax.nn"
+JAX_NN = "jax.nn"
 CHOICES = (AS_WRITTEN, JAX_NN, *get_args(Residual))
 _KINDS = ("leaky_relu", "prelu")
-_NOISE = 1.01  # two sizes that differ by less are the same: compilers align and reorder
-_FASTER = 1.1  # a median of few runs says no more
 _ROUNDS = 5
+_NO_EXCEPTIONS: Mapping[str, Residual] = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,12 +33,15 @@ class ResidualComparison:
         temporary_bytes: for each choice the memory, in bytes, that the compiled gradient allocates besides its
             arguments and its results.
         seconds: for each choice the median time of a call; None if no time was asked for.
+        exceptions: for each site that should take another residual than the recommended one, by its name, that
+            residual, and the memory in bytes once it does; None if no single sites were asked for.
         recommendation: what to write, in one sentence.
     """
 
     sites: SiteList
     temporary_bytes: Mapping[str, int]
     seconds: Mapping[str, float] | None
+    exceptions: Mapping[str, tuple[Residual, int]] | None
     recommendation: str
 
     def __str__(self) -> str:
@@ -49,8 +52,14 @@ class ResidualComparison:
         ]
         for choice, needed in self.temporary_bytes.items():
             share = f"{needed / today:.0%}" if today else "-"
-            line = f"{choice:<12}{_size(needed):>12}{share:>10}"
+            line = f"{choice:<12}{in_units(needed):>12}{share:>10}"
             lines.append(line + (f"{self.seconds[choice] * 1e3:>9.2f} ms" if self.seconds else ""))
+        if self.exceptions is not None:
+            lines += [
+                "",
+                *(f"{name}: {kept}, {in_units(needed)}" for name, (kept, needed) in self.exceptions.items()),
+            ]
+            lines += [] if self.exceptions else ["no single site gains by another residual"]
         return "\n".join([*lines, "", str(self.sites), "", self.recommendation])
 
 
@@ -60,6 +69,7 @@ def compare_residuals(
     argnums: int | Sequence[int] = 0,
     has_aux: bool = False,
     time: bool = False,
+    by_site: bool = False,
     **kwargs: Any,
 ) -> ResidualComparison:
     """What each residual of `leaky_relu` costs in a loss, and which one to choose.
@@ -76,6 +86,9 @@ def compare_residuals(
         argnums: with respect to which arguments the gradient is taken; of each, the floating-point arrays.
         has_aux: as in `jax.grad`.
         time: whether to run each gradient as well, in turns.
+        by_site: whether to look for single sites that need less with another residual than the best one for all:
+            in the order of the program, each keeps what saves more than 1 % of the memory. Two more compilations
+            for each site.
         **kwargs: keyword arguments of `fn`.
 
     Returns:
@@ -114,7 +127,27 @@ def compare_residuals(
     }
     temporary = {choice: _temporary_bytes(program) for choice, program in compiled.items()}
     seconds = _times(compiled, leaves) if time else None
-    return ResidualComparison(sites, temporary, seconds, _recommend(temporary, seconds))
+    best = best_of(temporary, seconds)
+    exceptions = _exceptions(gradient, leaves, sites, best, temporary[best]) if by_site else None
+    recommendation = recommend(best, temporary, seconds, exceptions or {})
+    return ResidualComparison(sites, temporary, seconds, exceptions, recommendation)
+
+
+def _exceptions(
+    gradient: Callable[..., Any], leaves: dict[int, Any], sites: SiteList, best: Residual, least: int
+) -> dict[str, tuple[Residual, int]]:
+    """The sites that save memory by another residual than `best`, which all others take."""
+    found: dict[str, tuple[Residual, int]] = {}
+    for site in sites:
+        for residual in get_args(Residual):
+            if residual == best:
+                continue
+            kept = {name: choice for name, (choice, _) in found.items()} | {site.name: residual}
+            program = jax.jit(functools.partial(gradient, best, kept=kept)).lower(leaves).compile()
+            needed = _temporary_bytes(program)
+            if NOISE * needed < least:
+                found[site.name], least = (residual, needed), needed
+    return found
 
 
 def _gradient(
@@ -137,11 +170,11 @@ def _gradient(
             "name the argument that holds the parameters."
         )
 
-    def gradient(choice: str, arrays: dict[int, Any]) -> Any:
+    def gradient(choice: str, arrays: dict[int, Any], kept: Mapping[str, Residual] = _NO_EXCEPTIONS) -> Any:
         def loss(differentiated: dict[int, Any]) -> tuple[Array, Any]:
             filled = [(arrays | differentiated).get(place, leaf) for place, leaf in enumerate(leaves)]
             arguments, keywords = jax.tree.unflatten(structure, filled)
-            result = _call(choice, fn, arguments, keywords)
+            result = _call(choice, kept, fn, arguments, keywords)
             value, auxiliary = result if has_aux else (result, None)
             return _scalar(value), jax.tree.map(lambda leaf: leaf if _is_array(leaf) else None, auxiliary)
 
@@ -150,7 +183,13 @@ def _gradient(
     return gradient, arrays
 
 
-def _call(choice: str, fn: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+def _call(
+    choice: str,
+    kept: Mapping[str, Residual],
+    fn: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: dict[str, Any],
+) -> Any:
     if choice == AS_WRITTEN:
         return fn(*args, **kwargs)
 
@@ -158,9 +197,10 @@ def _call(choice: str, fn: Callable[..., Any], args: Sequence[Any], kwargs: dict
         slope: Any = site.negative_slope if visit.parameter is None else visit.parameter
         if choice == JAX_NN:
             return jax.nn.leaky_relu(visit.z, slope)
-        if choice == "output" and (site.negative_slope or 0) < 0:  # leaky_relu would refuse
-            return leaky_relu(visit.z, slope, residual="bits")
-        return leaky_relu(visit.z, slope, residual=cast(Residual, choice))
+        residual = kept.get(site.name, cast(Residual, choice))
+        if residual == "output" and (site.negative_slope or 0) < 0:  # leaky_relu would refuse
+            residual = "bits"
+        return leaky_relu(visit.z, slope, residual=residual)
 
     visitor = Visitor(wants=lambda site: site.kind in _KINDS and not site.fixed, replace=replace)
     result, _ = Traced("compare_residuals", fn, args, kwargs).run(visitor)
@@ -219,30 +259,3 @@ def _times(compiled: Mapping[str, Any], leaves: dict[int, Any]) -> dict[str, flo
     return {
         choice: statistics.median(seconds[1:]) for choice, seconds in found.items()
     }  # the first is a warm-up
-
-
-def _recommend(temporary: Mapping[str, int], seconds: Mapping[str, float] | None) -> str:
-    today = temporary[AS_WRITTEN]
-    ours = (DEFAULT, *(choice for choice in get_args(Residual) if choice != DEFAULT))
-    least = min(temporary[choice] for choice in ours)
-    near = [choice for choice in ours if temporary[choice] <= _NOISE * least]
-    best = near[0]
-    if seconds:
-        fastest = min(near, key=lambda choice: seconds[choice])
-        best = fastest if _FASTER * seconds[fastest] < seconds[best] else best
-    if today <= _NOISE * temporary[best]:
-        return f"Leave it as it is: no choice needs noticeably less than the {_size(today)} of today."
-    name = "leaky_relu" if best == DEFAULT else f"leaky_relu(residual={best!r})"
-    paced = f", in {seconds[best] / seconds[AS_WRITTEN]:.2f} of the time" if seconds else ""
-    return (
-        f"Use jax_leaky's {name}: {_size(temporary[best])} of temporary memory, "
-        f"{1 - temporary[best] / today:.0%} less than as written{paced}."
-    )
-
-
-def _size(count: int) -> str:
-    value, units = float(count), iter(("B", "kB", "MB", "GB", "TB"))
-    unit = next(units)
-    while value >= 1000:
-        value, unit = value / 1000, next(units)
-    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"

@@ -72,6 +72,37 @@ def test_prints_choices_sites_and_recommendation(unrolled):
     assert "time" not in text
 
 
+def test_by_site_names_what_gains_and_its_memory_is_that_of_a_model_edited_likewise():
+    """The output of the first activation leaves the scan; that of the second is kept for the product after it."""
+
+    def loss(first, second):
+        def layer(x, w):
+            y = first(x @ w)
+            return second(jnp.cumsum(y, axis=0)) @ w, y
+
+        def run(weights, x):
+            x, outputs = jax.lax.scan(layer, x, weights)
+            return sum((value * value).astype(jnp.float32).sum() for value in (x, outputs))
+
+        return run
+
+    arguments = struct(4, 128, 128, dtype=jnp.float16), struct(4096, 128, dtype=jnp.float16)
+    found = compare_residuals(loss(jax.nn.leaky_relu, jax.nn.leaky_relu), *arguments, by_site=True)
+    (name, (residual, least)), *others = found.exceptions.items()
+    assert (name, residual, others) == (found.sites[1].name, "output", [])
+    by_hand = loss(jax_leaky.leaky_relu, lambda x: jax_leaky.leaky_relu(x, residual="output"))
+    assert least == pytest.approx(needed(by_hand, *arguments), rel=0.01)
+    assert least < min(found.temporary_bytes.values())
+    assert f"leaky_relu, but residual='output' at {name}: " in found.recommendation
+    assert f"{name}: output, " in str(found)
+
+
+def test_by_site_leaves_alone_what_gains_nothing():
+    found = compare_residuals(mlp(jax.nn.leaky_relu), WEIGHTS[:2], X, by_site=True)
+    assert found.exceptions == {}
+    assert "no single site gains" in str(found)
+
+
 def test_finds_hand_written_traced_negative_and_scanned_sites():
     def loss(params, x):
         x = jnp.where(x > 0, x, 0.2 * x) @ params["w"][0]
