@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import signal
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,4 +64,5 @@ if __name__ == "__main__":
     flags = parser.parse_args()
     jax.config.update("jax_num_cpu_devices", 2)
     processes.join()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in a shell's background would ignore it
     interrupt.enter(lambda: interrupt.interruptible(lambda: run(flags.out, flags.rows, flags.steps)))
