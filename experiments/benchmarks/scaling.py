@@ -47,12 +47,12 @@ def run(flags: argparse.Namespace) -> None:
     cases = {f"{count} device{'s' * (count > 1)}": (1, count) for count in DEVICES}
     cases["2 processes, 1 device each"] = (2, 1)
     rates: dict[str, list[float]] = {name: [] for name in cases}
-    rows: dict[str, str] = {}
+    rows: dict[str, list[str]] = {name: [] for name in cases}
     for number in range(flags.rounds):
         for name, (count, each) in cases.items():
             found = _measure(count, each)
             rates[name].append(found["rate"])
-            rows[name] = found["rows"]
+            rows[name].append(found["rows"])
             print(
                 f"round {number + 1} of {flags.rounds}: {name}, {found['rate']:,.0f} network steps/s",
                 flush=True,
@@ -68,7 +68,7 @@ def run(flags: argparse.Namespace) -> None:
     if flags.record:
         store.write(RESULTS / "benchmark_scaling.json", store.dump(results, indent=2) + "\n")
         store.write(RESULTS / "benchmark_scaling.md", text)
-    if len(set(rows.values())) > 1:
+    if not _equal(rows):
         raise LabError("the rows differ between the cases: see rows_sha256.")
 
 
@@ -76,7 +76,7 @@ def to_markdown(results: dict[str, Any]) -> str:
     """The results for people."""
     about, rates = results["environment"], results["rates"]
     one = statistics.median(next(iter(rates.values())))
-    equal = len(set(results["rows_sha256"].values())) == 1
+    equal = _equal(results["rows_sha256"])
     lines = [
         "# How the sweep scales",
         "",
@@ -93,6 +93,11 @@ def to_markdown(results: dict[str, Any]) -> str:
             f"| {name} | {median:,.0f} | {min(values):,.0f} to {max(values):,.0f} | {median / one:.2f} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _equal(rows: dict[str, list[str]]) -> bool:
+    """Whether every case had the same rows in every round."""
+    return len(set().union(*rows.values())) == 1
 
 
 def _measure(count: int, each: int) -> dict[str, Any]:

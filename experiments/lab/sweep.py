@@ -8,6 +8,9 @@ an earlier run has finished. That rests on two choices, both tested:
   repetition, so that there is one program per group and XLA never specialises it to a length;
 - XLA's CPU threads do not share a matrix product (`xla_cpu_multi_thread_eigen`), so no sum is split by their number.
 
+One exception is known and open: on four CPU devices of a machine with two cores, the rows of experiments.dead_neurons
+differ from those on 1, 2 and 8 devices, the same way every time (`python -m experiments.benchmark scaling`).
+
 Nothing crosses devices. Under several processes the mesh holds the devices of all, and each process saves the rows
 that its own have computed.
 """
