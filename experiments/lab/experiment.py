@@ -6,7 +6,7 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from experiments.lab.errors import LabError
 from experiments.lab.page import Page
 from experiments.lab.progress import progress
 from experiments.lab.store import Record
-from experiments.lab.sweep import Group, fingerprint, sweep
+from experiments.lab.sweep import Programs, fingerprint, sweep
 from experiments.lab.table import Table
 
 _NOT_SETTINGS = ("out", "data", "smoke", "full", "fresh", "so_far")  # they do not determine the rows
@@ -58,7 +58,13 @@ class Outcome(NamedTuple):
 
 
 def carry_out(
-    name: str, config: Flags, groups: Sequence[Group], data: Any, what: str, **identity: Any
+    name: str,
+    config: Flags,
+    groups: Sequence[Programs],
+    data: Any,
+    what: str,
+    engine: Callable[..., list[Record]] = sweep,
+    **identity: Any,
 ) -> Outcome:
     """Runs the sweep in the folder of the run, or goes on with one that was stopped.
 
@@ -68,6 +74,7 @@ def carry_out(
         groups: the sweep.
         data: given to every `train`.
         what: is counted in the progress line, for example "networks".
+        engine: computes the rows: `sweep`, or `loop` of `experiments.lab.loop` for convolutions.
         **identity: what determines the rows beside the flags and the programs, such as the data's checksum.
 
     Raises:
@@ -89,7 +96,7 @@ def carry_out(
             print(f"{before} of {total} {what} are finished; this is the report of those.")
             return Outcome(folder.assemble(), None, total - before)
         with progress(what, total, before) as advance:
-            records = sweep(groups, data, folder, advance)
+            records = engine(groups, data, folder, advance)
     return Outcome(records, None if before else time.monotonic() - began, 0)
 
 

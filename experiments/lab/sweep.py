@@ -20,10 +20,10 @@ from __future__ import annotations
 import hashlib
 import itertools
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -36,10 +36,23 @@ from experiments.lab.store import Record, RunFolder
 _ROWS_AT_ONCE = 64  # of one accelerator
 _AXIS = "rows"
 # Level 1 compiles such a program in 60 % of the time of level 2 and runs as fast: its time goes to matrix products.
-_CPU_OPTIONS: dict[str, str | bool] = {
+CPU_OPTIONS: dict[str, str | bool] = {
     "xla_cpu_multi_thread_eigen": False,
     "xla_backend_optimization_level": "1",
 }
+
+
+class Programs(Protocol):
+    """What every kind of group has: `Group` here, and `Loop` of `experiments.lab.loop`."""
+
+    @property
+    def rows(self) -> Sequence[Any]:
+        """Of the sweep's table."""
+        ...
+
+    def programs(self, data: Any) -> Iterator[str]:
+        """The text of each function that XLA compiles for the rows."""
+        ...
 
 
 class Group(NamedTuple):
@@ -56,6 +69,10 @@ class Group(NamedTuple):
     train: Callable[[Any, Any], Any]
     rows: Sequence[Any]
     to_records: Callable[[Any, Any], list[Record]]
+
+    def programs(self, data: Any) -> Iterator[str]:
+        """What XLA is given to compile."""
+        yield jax.jit(self.train).lower(self.rows[0], data).as_text()
 
 
 class Program:
@@ -84,7 +101,7 @@ class Program:
         sharded = jax.shard_map(
             compute, mesh=mesh, in_specs=(spread, whole), out_specs=spread, check_vma=False
         )
-        options = _CPU_OPTIONS if on_cpu else {}
+        options = CPU_OPTIONS if on_cpu else {}
         me = jax.process_index()
         self.mine = [
             place for place in range(self.width) if mesh.devices.flat[place // per_device].process_index == me
@@ -122,7 +139,7 @@ def compile_groups(
         return list(pool.map(lambda group: Program(group, data, mesh, per_device), groups)), data
 
 
-def fingerprint(groups: Sequence[Group], data: Any) -> dict[str, str]:
+def fingerprint(groups: Sequence[Programs], data: Any) -> dict[str, str]:
     """What determines the rows beside the configuration: the programs themselves, and what compiles them.
 
     A change of the model, the optimiser's package or the measures changes the program and thus this; a change of a
@@ -130,7 +147,8 @@ def fingerprint(groups: Sequence[Group], data: Any) -> dict[str, str]:
     """
     digest = hashlib.sha256()
     for group in groups:
-        digest.update(jax.jit(group.train).lower(group.rows[0], data).as_text().encode())
+        for program in group.programs(data):
+            digest.update(program.encode())
     return {
         "program_sha256": digest.hexdigest(),
         "jaxlib": metadata.version("jaxlib"),

@@ -1,0 +1,82 @@
+"""A loop small enough to be killed often: random walks through a convolution. Run by the tests as a program."""
+
+import argparse
+import functools
+import signal
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from toy_experiment import DATA, Row
+
+from experiments.lab import interrupt, processes, store
+from experiments.lab.loop import Loop, loop
+from experiments.lab.sweep import fingerprint
+
+
+def begin(row, data):
+    x = jnp.outer(data[:32], data[32:]) * row.scale
+    return {"x": x[None, :, :, None], "key": jax.random.key(row.seed), "number": jnp.uint32(0)}
+
+
+def step(row, state, data, *, kind):
+    x, key = state["x"], jax.random.fold_in(state["key"], state["number"])
+    kernel = jax.random.normal(key, (3, 3, 1, 1)) + data[:3, None, None, None]
+    x = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    x = jnp.tanh(x) if kind == "tanh" else jnp.sin(row.scale * x)
+    return {"x": x, "key": state["key"], "number": state["number"] + 1}
+
+
+def look(_row, state, _data):
+    return {"mean": state["x"].mean(), "corner": state["x"][0, 0, :3, 0], "number": state["number"]}
+
+
+def to_records(kind, row, seen):
+    return [
+        {
+            "kind": kind,
+            "seed": int(row.seed),
+            "step": int(at["number"]),
+            "mean": store.number(at["mean"]),
+            "corner": store.numbers(at["corner"]),
+        }
+        for at in seen
+    ]
+
+
+def groups(rows=7, steps=20):
+    table = [Row(np.float32(0.5 * (1 + seed % 3)), np.uint32(seed)) for seed in range(rows)]
+    return [
+        Loop(
+            kind,
+            begin,
+            functools.partial(step, kind=kind),
+            look,
+            (0, 1, steps),
+            table,
+            functools.partial(to_records, kind),
+        )
+        for kind in ("tanh", "sine")
+    ]
+
+
+def run(out, rows=7, steps=20, **how):
+    table = groups(rows, steps)
+    identity = {"rows": rows, "steps": steps} | fingerprint(table, DATA)
+    with processes.open_run(Path(out), identity) as folder:
+        already = len(folder.finished)
+        loop(table, DATA, folder, lambda count: print("advance", count, flush=True), **how)
+    return already
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("out")
+    parser.add_argument("--rows", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=300)
+    flags = parser.parse_args()
+    jax.config.update("jax_num_cpu_devices", 2)
+    processes.join()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in a shell's background would ignore it
+    interrupt.enter(lambda: interrupt.interruptible(lambda: run(flags.out, flags.rows, flags.steps)))
