@@ -20,6 +20,10 @@ def count_units(
     and scan. What the step returns is all that is counted: return the `Census` to add them up over steps, or
     `Census.scalars()` for a logger, or only some of those.
 
+    A step has no room to spare, so this counts on the output of a relu or leaky_relu where `census` counts on its
+    input: NaN and infinity are non-finite in both, but minus infinity, which a relu turns into 0, counts here as not
+    firing. The extremes of z are left out (NaN), and `since_fired` is known to the batch.
+
     Args:
         fn: as for `census`; the changes of an NNX module are kept, as in any call of it.
         sites: names of sites, or patterns with `*`; all sites if None.

@@ -61,11 +61,7 @@ def tally(z: Array, a: Array | None, *, lean: bool = False) -> UnitCounts:
     """
     number = z.shape[-1]
     rows = z.size // number
-
-    def count(z: Array, a: Array | None) -> _Figures:
-        flat = (z.reshape(rows, number), None if a is None else a.reshape(rows, number))
-        return _figures(*flat, lean)
-
+    count = functools.partial(_figures, lean=lean)
     mesh = jax.typeof(z).sharding.mesh
     if AxisType.Explicit in mesh.axis_types:  # the counts are the same everywhere: XLA finds the way there
         count = auto_axes(count, out_sharding=NamedSharding(mesh, PartitionSpec()))
@@ -91,14 +87,19 @@ def tally(z: Array, a: Array | None, *, lean: bool = False) -> UnitCounts:
 
 
 def _figures(z: Array, a: Array | None, lean: bool) -> _Figures:
-    """The figures of `z, a: (rows, units)`."""
-    rows, width = z.shape
+    """The figures of `z, a: (..., units)`."""
+    width = z.shape[-1]
+    rows = z.size // width
     # XLA's CPU code for arrays of less than 64 columns takes up to 16 times as long: some rows lie side by side there.
     side_by_side = -(-_COLUMNS // width)
     in_chunk = side_by_side * max(1, _CELLS // (side_by_side * width))
 
+    def flat(x: Array) -> Array:
+        return x.reshape(rows, width)
+
     def at_once(z: Array, a: Array | None) -> _Figures:
-        return _reduced(_cells(z, a, width, 0, rows, lean))
+        flat_z, flat_a = jax.tree.map(flat, (z, a))
+        return _reduced(_cells(flat_z, flat_a, width, 0, rows, lean))
 
     def in_chunks(z: Array, a: Array | None) -> _Figures:
         # The first chunk holds the rows that are over: what it reads beyond them is not counted.
@@ -106,7 +107,8 @@ def _figures(z: Array, a: Array | None, lean: bool) -> _Figures:
 
         def chunk(start: ArrayLike, kept: int) -> _Figures:
             def some(x: Array) -> Array:
-                part = lax.dynamic_slice_in_dim(x, start, in_chunk)
+                # Made flat in here: XLA would write down a flat copy of it for the loop, beside the one in use.
+                part = lax.dynamic_slice_in_dim(flat(x), start, in_chunk)
                 return part.reshape(-1, side_by_side * width)
 
             some_z, some_a = jax.tree.map(some, (z, a))

@@ -61,7 +61,17 @@ def _record(site: Site, visit: Visit, lean: bool) -> _Tallied:
     slope = None
     if visit.parameter is not None and site.kind in RECTIFIERS:
         slope = _slope_of_units(visit.parameter, site.shape)
-    return tally(visit.z, None if site.kind == "relu" else visit.a, lean=lean), slope
+    z = visit.a if lean and _tells_z(site) else visit.z
+    return tally(z, None if site.kind == "relu" else visit.a, lean=lean), slope
+
+
+def _tells_z(site: Site) -> bool:
+    """Whether the output tells all that a lean count asks of z.
+
+    A step keeps the output for the next layer, but not z: XLA would write that down for the count alone, as 8.5 MB
+    beside the 104 MB of a small CNN (experiments/results/benchmark_tracing.md has what it is this way).
+    """
+    return site.kind == "relu" or (site.kind == "leaky_relu" and (site.negative_slope or 0) > 0)
 
 
 def _slope_of_units(parameter: Array, shape: tuple[int, ...]) -> Array | None:

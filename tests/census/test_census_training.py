@@ -10,7 +10,8 @@ import optax
 import pytest
 from flax import nnx
 
-from jax_leaky._census import Census, count_units
+from jax_leaky import leaky_relu
+from jax_leaky._census import Census, census, count_units
 
 X = jax.random.normal(jax.random.key(0), (64, 6))
 Y = jnp.sum(X, axis=1, keepdims=True)
@@ -155,3 +156,24 @@ def test_sites_are_chosen_and_errors_name_the_function() -> None:
         count_units(3)(X)
     with pytest.raises(ValueError, match="count_units: the function has no activation site"):
         count_units(jnp.sin)(X)
+
+
+@pytest.mark.parametrize(
+    "activation", [nn.relu, lambda z: nn.leaky_relu(z, 0.2), leaky_relu], ids=["relu", "jax.nn", "ours"]
+)
+def test_counts_on_the_output_are_those_on_the_input(activation: Any) -> None:
+    z = np.random.default_rng(0).normal(size=(300, 70)).astype(np.float32)
+    z[:, 3], z[7, 6] = -np.abs(z[:, 3]), 0
+    spoilt = z.copy()
+    spoilt[5, 4], spoilt[6, 5] = np.nan, np.inf
+    for values in (z, spoilt):
+        _, counted = count_units(activation)(jnp.asarray(values))
+        (found,), (expected,) = counted, census(activation, [jnp.asarray(values)])
+        for field in ("n", "nonfinite", "fired", "nonzero"):
+            of = (np.asarray(getattr(site.counts, field).to_numpy()) for site in (found, expected))
+            np.testing.assert_array_equal(*of, err_msg=field)
+        for field in ("abs_sum", "positive_sum"):
+            of = (np.asarray(getattr(site.counts, field).high) for site in (found, expected))
+            np.testing.assert_allclose(*of, rtol=1e-6, err_msg=field)
+        assert found.invalid == expected.invalid
+    assert found.invalid
