@@ -1,7 +1,8 @@
 """What one line of counting costs a jitted training step: time, memory and trace.
 
 The steps with and without `count_units` run in turns in one process, so that a neighbour on the machine disturbs them
-alike, and each ratio is of one round; reported are medians over the rounds with their quartiles.
+alike, and each ratio is of one round; reported are medians over the rounds with their quartiles. Many short rounds,
+because a shared machine's speed wanders by a tenth within seconds.
 """
 
 from __future__ import annotations
@@ -80,12 +81,12 @@ CASES = (
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """This benchmark's flags."""
     parser.add_argument(
-        "--rounds", type=int, default=25, help="how often each step is timed; default: %(default)s"
+        "--rounds", type=int, default=61, help="how often each step is timed; default: %(default)s"
     )
     parser.add_argument(
         "--seconds",
         type=float,
-        default=0.4,
+        default=0.1,
         help="how long one timing lasts, at the least; default: %(default)s",
     )
     parser.add_argument(
@@ -146,6 +147,8 @@ def measure(case: Case, rounds: int, seconds: float) -> dict[str, Any]:
     for index in range(rounds):
         for way in _WAYS[:: 1 if index % 2 else -1]:  # neither always follows the other
             times[way].append(lives[way].run(repeats))
+    for index in range(rounds // 4 + 1):
+        for way in _WAYS[:: 1 if index % 2 else -1]:
             began = time.perf_counter()
             jitted(way).trace(*arguments)
             traces[way].append(time.perf_counter() - began)
@@ -199,9 +202,9 @@ def to_markdown(results: dict[str, Any]) -> str:
         "# What counting costs a training step",
         "",
         f"`{results['command']}`, {about['date'][:10]}, {about['cores']} cores of {about['processor']}, "
-        f"jax {about['packages']['jax']}, Python {about['python']}; medians over {results['rounds']} rounds, in "
-        "brackets the quartiles. The step is forward, backward and Adam, in float32; counted, it also returns the "
-        "counts of every unit of every site.",
+        f"jax {about['packages']['jax']}, Python {about['python']}; medians over {results['rounds']} rounds (a quarter "
+        "of them for the trace), in brackets the quartiles. The step is forward, backward and Adam, in float32; "
+        "counted, it also returns the counts of every unit of every site.",
         "",
         "| model | sites, units | step | counted / plain | temporary memory | more for counting | trace "
         "| counted / plain |",
