@@ -146,15 +146,3 @@ def test_values_and_derivatives_equal_torch(dtype, slope):
         y, pullback = jax.vjp(lambda x: leaky_relu(x, slope), jnp.asarray(x))
         np.testing.assert_array_equal(y, expected.detach().numpy())
         np.testing.assert_array_equal(pullback(jnp.asarray(cotangent))[0], theirs.grad.numpy())
-
-
-@pytest.mark.exhaustive
-def test_every_float32():
-    step = 2**24
-    for start in range(0, 2**32, step):
-        x = oracle.without_subnormals(np.arange(start, start + step, dtype=np.uint32).view(np.float32))
-        y, pullback = jax.vjp(lambda x: leaky_relu(x, 0.01), jnp.asarray(x))
-        expected = oracle.value(x, 0.01)
-        oracle.assert_identical(np.asarray(y)[normal(expected)], expected[normal(expected)])
-        ones = np.ones_like(x)
-        oracle.assert_equal(pullback(jnp.asarray(ones))[0], oracle.pullback(x, 0.01, ones))

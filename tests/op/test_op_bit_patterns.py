@@ -1,0 +1,110 @@
+"""Every number there is, of 16 bits and of 32: value and gradient, for every residual, against float64 rounded once."""
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import get_args
+
+import jax
+import jax.numpy as jnp
+import leaky_relu_oracle as oracle
+import ml_dtypes
+import numpy as np
+import pytest
+from jax import lax
+
+from jax_leaky import leaky_relu
+from jax_leaky._sign import Residual
+
+RESIDUALS = get_args(Residual)
+SLOPES = (0.0, 0.01, 0.2, 1.0)
+# XLA's CPU backend takes subnormal numbers of these for a 0 of their sign, and makes none.
+FLUSHED = {"float32", "bfloat16"} if jax.default_backend() == "cpu" else set()
+
+
+@oracle.silently
+def subnormal(x):
+    return (x != 0) & (np.abs(x) < ml_dtypes.finfo(x.dtype).smallest_normal)
+
+
+@oracle.silently
+def flushed(x):
+    """x as the backend takes it."""
+    if x.dtype.name not in FLUSHED:
+        return x
+    return np.where(subnormal(x), np.copysign(0, x.astype(np.float32)).astype(x.dtype), x)
+
+
+def value(x, slope):
+    if slope == 1:  # XLA knows that this is x
+        return x
+    return flushed(oracle.value(flushed(x), slope))
+
+
+@oracle.silently
+def pullback(x, slope, cotangent):
+    """Where x > 0 the cotangent is handed on as it is, with no arithmetic that could flush it."""
+    if slope == 1:
+        return cotangent
+    scaled = flushed(oracle.pullback(np.zeros_like(x), slope, flushed(cotangent)))
+    return np.where(flushed(x) > 0, cotangent, scaled)
+
+
+def run(residual, x, slope, cotangent):
+    """Ours."""
+    y, pull = jax.vjp(partial(leaky_relu, negative_slope=slope, residual=residual), x)
+    return y, pull(cotangent)[0]
+
+
+@pytest.mark.parametrize("slope", SLOPES)
+@pytest.mark.parametrize("residual", RESIDUALS)
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16], ids=["float16", "bfloat16"])
+def test_every_number_of_16_bits(dtype, residual, slope):
+    x = oracle.every_value_of(dtype)
+    y, ones = jax.jit(partial(run, residual, slope=slope))(x, cotangent=np.ones_like(x))
+    oracle.assert_identical(y, value(x, slope))
+    oracle.assert_identical(ones, pullback(x, slope, np.ones_like(x)))
+    # Every number as a cotangent too, in an order in which it meets x of both signs.
+    cotangent = x.reshape(256, 256).T.ravel()
+    _, x_bar = jax.jit(partial(run, residual, slope=slope))(x, cotangent=cotangent)
+    oracle.assert_identical(x_bar, pullback(x, slope, cotangent))
+
+
+CHUNK = 2**20  # numbers whose arrays of eight bytes fit into a core's cache
+CHUNKS = 2**32 // CHUNK
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("slope", [0.01, 0.2])
+def test_every_float32(slope):
+    """Value and derivative, for every residual, a thread per core: in each NumPy and XLA leave Python alone."""
+    slope_64 = np.float64(np.float32(slope))
+    tiny = np.float64(np.finfo(np.float32).smallest_normal)
+
+    @jax.jit
+    def ours(first):
+        """Value, derivative, and whether every residual gives the same bits."""
+        x = lax.bitcast_convert_type(first + jnp.arange(CHUNK, dtype=jnp.uint32), jnp.float32)
+        found = [run(residual, x, slope, jnp.ones_like(x)) for residual in RESIDUALS]
+        bits = [[lax.bitcast_convert_type(array, jnp.uint32) for array in pair] for pair in found]
+        same = [jnp.all(one == other) for pair in bits[1:] for one, other in zip(bits[0], pair, strict=True)]
+        return *found[0], jnp.all(jnp.stack(same))
+
+    @oracle.silently
+    def check(chunk):
+        first = np.uint32(chunk * CHUNK)
+        x = (first + np.arange(CHUNK, dtype=np.uint32)).view(np.float32)
+        taken = np.where(np.abs(x) < tiny, np.copysign(np.float32(0), x), x) if FLUSHED else x
+        y = np.where(taken > 0, taken, (slope_64 * taken.astype(np.float64)).astype(np.float32))
+        if FLUSHED:
+            y = np.where(np.abs(y) < tiny, np.copysign(np.float32(0), y), y)
+        derivative = np.where(taken > 0, np.float32(1), np.float32(slope))
+        our_y, our_derivative, same_for_all_residuals = jax.device_get(ours(first))
+        # Bit by bit, for zeros have a sign; a NaN has many patterns.
+        wrong = (our_y.view(np.uint32) != y.view(np.uint32)) & ~(np.isnan(y) & np.isnan(our_y))
+        wrong |= our_derivative != derivative
+        if wrong.any():
+            return float(x[wrong][0]), float(y[wrong][0]), float(our_y[wrong][0])
+        return None if same_for_all_residuals else f"residuals differ in chunk {chunk}"
+
+    with ThreadPoolExecutor(2) as threads:
+        assert list(filter(None, threads.map(check, range(CHUNKS)))) == []
