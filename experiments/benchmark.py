@@ -9,7 +9,7 @@ import importlib.util
 from experiments.lab import interrupt
 
 # Each is a module in benchmarks/ with `add_flags(parser)`, `run(flags)` and a first line that says what it measures.
-NAMES = ("networks", "residuals", "scaling", "sweep", "tracing")
+NAMES = ("networks", "residuals", "scaling", "sweep", "tracing", "widths")
 
 
 def main() -> None:

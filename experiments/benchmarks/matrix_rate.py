@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -29,6 +30,54 @@ def candidates() -> dict[str, Callable[[], float]]:
         if torch_rate is not None:
             found[f"torch, {size}, all cores in one"] = torch_rate
     return found
+
+
+def of_a_step(batch: int, widths: Sequence[int]) -> Callable[[], float]:
+    """The rate of the products of an MLP's training step, with nothing between them, one step per core at once.
+
+    Args:
+        batch: rows of the batch.
+        widths: of the features, the hidden layers and the output.
+    """
+    generator = np.random.default_rng(batch)
+    pairs = list(itertools.pairwise(widths))
+    weights = [generator.standard_normal(pair, np.float32) / np.float32(pair[0] ** 0.5) for pair in pairs]
+    x = generator.standard_normal((batch, widths[0]), np.float32)
+    operations = 2 * batch * (3 * sum(a * b for a, b in pairs) - pairs[0][0] * pairs[0][1])
+    repeats = max(1, round(_OPERATIONS / operations))
+
+    def products(x: Any, weights: Any) -> Any:
+        kept = [x]
+        for weight in weights:
+            kept.append(kept[-1] @ weight)
+        gradient, touched = kept.pop(), jnp.float32(0)
+        for index in reversed(range(len(weights))):
+            touched += (kept[index].T @ gradient)[0, 0]
+            gradient = gradient @ weights[index].T if index else gradient
+        return x + 0 * touched  # so that no product is left out
+
+    def loop(x: Any, weights: Any) -> Any:
+        return jax.lax.fori_loop(0, repeats, lambda _, x: products(x, weights), x)
+
+    count = len(jax.devices())
+    return _rate(_on_every_core(loop, (x, weights)), count * repeats * operations)
+
+
+def _on_every_core(function: Callable[..., Any], arguments: Any) -> Callable[[], Any]:
+    """The function compiled for all devices, each with the same arguments, its products unshared."""
+    count = len(jax.devices())
+    mesh, spread = Mesh(np.array(jax.devices()), ("rows",)), PartitionSpec("rows")
+
+    def one(arguments: Any) -> Any:
+        return function(*jax.tree.map(lambda array: array[0], arguments))[None]
+
+    sharding = jax.sharding.NamedSharding(mesh, spread)
+    placed = jax.tree.map(lambda array: jax.device_put(np.stack([array] * count), sharding), arguments)
+    spread_out = jax.shard_map(one, mesh=mesh, in_specs=(spread,), out_specs=spread, check_vma=False)
+    compiled = (
+        jax.jit(spread_out).lower(placed).compile(compiler_options={"xla_cpu_multi_thread_eigen": False})
+    )
+    return lambda: compiled(placed).block_until_ready()
 
 
 def _operands(size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -61,20 +110,8 @@ def _jax_shared(size: int, repeats: int) -> Callable[[], float]:
 def _jax_per_core(size: int, repeats: int) -> Callable[[], float]:
     count = len(jax.devices())
     repeats = max(1, repeats // count)
-    mesh, spread = Mesh(np.array(jax.devices()), ("rows",)), PartitionSpec("rows")
-    one_each = jax.jit(
-        jax.shard_map(
-            lambda x, y: _chain(x[0], y[0], repeats)[None],
-            mesh=mesh,
-            in_specs=spread,
-            out_specs=spread,
-            check_vma=False,
-        )
-    ).lower(*(jnp.stack([operand] * count) for operand in _operands(size)))
-    compiled = one_each.compile(compiler_options={"xla_cpu_multi_thread_eigen": False})
-    sharding = jax.sharding.NamedSharding(mesh, spread)
-    x, y = (jax.device_put(np.stack([operand] * count), sharding) for operand in _operands(size))
-    return _rate(lambda: compiled(x, y).block_until_ready(), count * repeats * 2 * size**3)
+    run = _on_every_core(lambda x, y: _chain(x, y, repeats), _operands(size))
+    return _rate(run, count * repeats * 2 * size**3)
 
 
 def _torch(size: int, repeats: int) -> Callable[[], float] | None:

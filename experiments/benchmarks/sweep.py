@@ -80,7 +80,7 @@ def run(flags: argparse.Namespace) -> None:
     groups = dead_neurons.groups_of(config)
     programs, placed = compile_groups(groups, images)
     rates = matrix_rate.candidates()
-    torch = _torch(images, config)
+    torch = torch_rate(images, config)
     found: dict[str, list[float]] = {name: [] for name in (*rates, *_RATES)}
     with tempfile.TemporaryDirectory() as place, store.open_run(Path(place) / "run", {}) as folder:
         for seed in range(flags.rounds):
@@ -185,7 +185,8 @@ def to_markdown(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _torch(images: batches.Images, config: dead_neurons.Config) -> TorchRate | None:
+def torch_rate(images: batches.Images, config: dead_neurons.Config) -> TorchRate | None:
+    """PyTorch's measurements; None, said in a line, where it is not installed."""
     try:
         import torch  # noqa: F401  only to know whether it is there
     except ImportError:

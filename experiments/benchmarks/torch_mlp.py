@@ -1,4 +1,4 @@
-"""The training of `experiments.dead_neurons` written in PyTorch eager, as the thing to beat."""
+"""The training of `experiments.dead_neurons` written in PyTorch, eager or compiled, as the thing to beat."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ class Setting(NamedTuple):
     learning_rate: float
     negative_slope: float
     implementation: dict[str, bool]
+    compiled: bool = False
 
 
 def train(
@@ -53,6 +54,13 @@ def train(
     per_epoch = len(labels) // setting.batch_size
     probe = (test_pixels.float() - mean) * scale
 
+    def loss_of(x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(model(x), labels)
+
+    if setting.compiled:  # forward and backward; the fused optimiser is one call as it is
+        loss_of = torch.compile(loss_of, dynamic=False)
+        loss_of(probe[: setting.batch_size], test_labels[: setting.batch_size]).backward()
+
     began = time.perf_counter()
     for step in range(steps + 1):
         if step in records:
@@ -63,7 +71,7 @@ def train(
             order = torch.randperm(len(labels))
         chosen = order[step % per_epoch * setting.batch_size :][: setting.batch_size]
         x = (pixels[chosen].float() - mean) * scale
-        loss = torch.nn.functional.cross_entropy(model(x), labels[chosen])
+        loss = loss_of(x, labels[chosen])
         rule.zero_grad()
         loss.backward()
         rule.step()

@@ -1,4 +1,4 @@
-"""The rate of training in PyTorch eager: in one process with its best number of threads, or in one process a core."""
+"""The rate of training in PyTorch: in one process with its best number of threads, or in one process a core."""
 
 from __future__ import annotations
 
@@ -35,9 +35,13 @@ class TorchRate:
         """Ends the processes."""
         self._pool.shutdown()
 
-    def one_process(self, seed: int, records: Sequence[int]) -> float:
-        """Network steps a second of one process that trains network after network."""
-        spans = [torch_mlp.train(*self._life(name, seed, records)) for name in self._config.optimizers]
+    def one_process(self, seed: int, records: Sequence[int], *, compiled: bool = False) -> float:
+        """Network steps a second of one process that trains network after network, compilation not counted."""
+        lives = (self._life(name, seed, records) for name in self._config.optimizers)
+        spans = [
+            torch_mlp.train(images, setting._replace(compiled=compiled), *rest)
+            for images, setting, *rest in lives
+        ]
         return len(spans) * self._config.steps / sum(ended - began for began, ended in spans)
 
     def one_per_core(self, seed: int, records: Sequence[int], steps: int | None = None) -> float:

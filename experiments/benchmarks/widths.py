@@ -1,0 +1,143 @@
+"""The sweep's rate by the width of the layers, against matrix products and PyTorch eager and compiled.
+
+For each width, everything is measured in turns in one process, round by round: the sweep of experiments.dead_neurons
+with Adam, two networks of a seed at a time, with its records and files; its matrix products alone, in XLA, on every
+core at once; the best rate of large products; PyTorch without any records. Compilation is never counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from experiments import dead_neurons
+from experiments.benchmarks import matrix_rate
+from experiments.benchmarks.sweep import NO_TORCH, operations_per_network, torch_rate
+from experiments.lab import batches, data, devices, store
+from experiments.lab.sweep import compile_groups, execute
+
+RESULTS = Path(__file__).parent.parent / "results"
+COMMAND = "python -m experiments.benchmark widths --record"
+NETWORKS = 2
+_PEERS = ("eager, one process", "compiled, one process", "eager, one process a core")
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """This benchmark's flags."""
+    parser.add_argument(
+        "--widths",
+        type=int,
+        nargs="+",
+        default=[32, 64, 128, 256, 512],
+        help="of the four hidden layers; default: %(default)s",
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="how often each is measured; default: %(default)s"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=256, help="training steps of a network; default: %(default)s"
+    )
+    parser.add_argument(
+        "--record", action="store_true", help="write experiments/results/benchmark_widths.md and .json"
+    )
+
+
+def run(flags: argparse.Namespace) -> None:
+    """Measures, prints, and writes the results where asked."""
+    devices.use_all_cores()
+    images = batches.images_of(data.load("embedded"))
+    large = matrix_rate.candidates()
+    cases = []
+    for width in flags.widths:
+        cases.append(measure(width, flags.rounds, flags.steps, images, large))
+        print(
+            f"width {width}: {statistics.median(cases[-1]['sweep']):,.0f} network steps/s of the sweep",
+            flush=True,
+        )
+    results = {"command": COMMAND, "environment": devices.environment(), "cases": cases}
+    text = to_markdown(results)
+    print(text)
+    if flags.record:
+        store.write(RESULTS / "benchmark_widths.json", store.dump(results, indent=2) + "\n")
+        store.write(RESULTS / "benchmark_widths.md", text)
+
+
+def measure(
+    width: int, rounds: int, steps: int, images: batches.Images, large: dict[str, Any]
+) -> dict[str, Any]:
+    """All rates of one width, a value per round: network steps a second, and operations a second of the products."""
+    config = dataclasses.replace(
+        dead_neurons.Config(), hidden=(width,) * 4, optimizers=("adam",), seeds=rounds, steps=steps
+    )
+    programs, placed = compile_groups(dead_neurons.groups_of(config), images)
+    (program,) = programs
+    alone = matrix_rate.of_a_step(config.batch_size, (images.train_images.shape[1], *config.hidden, 10))
+    torch = torch_rate(images, config)
+    found: dict[str, list[float]] = {name: [] for name in ("sweep", "alone", "large", *_PEERS)}
+    with tempfile.TemporaryDirectory() as place, store.open_run(Path(place) / "run", {}) as folder:
+        for seed in range(rounds):
+            found["large"].append(max(rate() for rate in large.values()))
+            found["alone"].append(alone())
+            rows = [row for row, value in enumerate(program.group.rows) if value.seed == seed][:NETWORKS]
+            began = time.perf_counter()
+            execute(program, placed, folder, lambda _: None, 0, rows)
+            found["sweep"].append(len(rows) * steps / (time.perf_counter() - began))
+            if torch is not None:
+                for name, compiled in zip(_PEERS, (False, True), strict=False):
+                    found[name].append(torch.one_process(seed, (), compiled=compiled))
+                found[_PEERS[2]].append(torch.one_per_core(seed, ()))
+    if torch is not None:
+        torch.close()
+    operations = operations_per_network(config, images.train_images.shape[1], len(images.test_labels)) / steps
+    return {"width": width, "operations_per_network_step": operations, **found}
+
+
+def to_markdown(results: dict[str, Any]) -> str:
+    """The results for people."""
+    about, cases = results["environment"], results["cases"]
+    lines = [
+        "# How fast the sweep trains, by width",
+        "",
+        f"`{results['command']}`, {about['date'][:10]}, {about['cores']} cores of {about['processor']}, "
+        f"jax {about['packages']['jax']}, Python {about['python']}; medians over {len(cases[0]['sweep'])} rounds, in "
+        "brackets the least and the greatest. MLP 784 - 4 x width - 10, batches of 128, Adam. The ratios to PyTorch "
+        "are of network steps a second, the sweep's with its records and PyTorch's without any. The shares are of "
+        "the sweep's matrix products: of the best rate of large products in the same round, and of the rate of the "
+        "same products in XLA with nothing between them.",
+        "",
+        "| width | network steps/s | share of large products | share of its products alone | "
+        + " | ".join(f"/ PyTorch {name}" for name in _PEERS)
+        + " |",
+        "| --: | --: | --: | --: |" + " --: |" * len(_PEERS),
+    ]
+    for case in cases:
+        rate = [value * case["operations_per_network_step"] for value in case["sweep"]]
+        cells = [
+            str(case["width"]),
+            _of(case["sweep"], "{:,.0f}"),
+            _of(_ratios(rate, case["large"]), "{:.0%}"),
+            _of(_ratios(rate, case["alone"]), "{:.0%}"),
+            *(_of(_ratios(case["sweep"], case[name]), "{:.1f}") for name in _PEERS),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    if not cases[0][_PEERS[0]]:
+        lines += ["", NO_TORCH]
+    return "\n".join(lines) + "\n"
+
+
+def _ratios(first: list[float], second: list[float]) -> list[float]:
+    return [one / two for one, two in zip(first, second, strict=False)]
+
+
+def _of(values: list[float], form: str) -> str:
+    if not values:
+        return "-"
+    median, least, greatest = (
+        form.format(value) for value in (statistics.median(values), min(values), max(values))
+    )
+    return f"{median} ({least} to {greatest})"
