@@ -1,0 +1,211 @@
+"""Does LeakyReLU keep a generative adversarial network from losing modes?
+
+Trains generator and discriminator on Gaussians on a ring and on a grid, with the activation of the one and of the
+other varied apart: the other player stays with ReLU, and both networks of one seed begin with the same weights and see
+the same samples whatever their slopes. Counts modes and samples of high quality over training.
+
+    python -m experiments.gan_modes --smoke                           a few seconds
+    python -m experiments.gan_modes                                   the default: minutes
+    python -m experiments.gan_modes --mixtures ring --seeds 50        one mixture, narrower intervals
+    python -m experiments.gan_modes --full                            the published scale; an accelerator's work
+
+The mixtures, the measures, the batch, the noise, the generator's batch normalisation, its running mean, the losses,
+the simultaneous steps and the first optimiser are those of PacGAN's code for its plain GAN. Other than there: the
+discriminator's units are ReLUs or leaky ReLUs, and not the maximum of five linear pieces, because the activation is
+what is varied; weights begin with He's variance and not at a standard deviation of 0.02, which leaves no signal to a
+narrow network without normalisation; every batch is drawn anew and not from 100,000 stored samples. The default is
+narrower and an eightieth as long; `--full` has the published widths and steps: four hidden layers of 400 units in the
+generator, as in the code, and three of 200 in the discriminator.
+
+References:
+    Lin, Khetan, Fanti and Oh: PacGAN: The power of two samples in generative adversarial networks, NeurIPS 2018,
+    arXiv:1712.04086, and https://github.com/fjxmlzn/PacGAN, synthetic_data_experiments.
+    Srivastava et al.: VEEGAN: Reducing mode collapse in GANs using implicit variational learning, NeurIPS 2017,
+    arXiv:1705.07761.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from experiments.lab import cli, devices, interrupt, mixtures, store
+from experiments.lab.errors import LabError
+from experiments.lab.experiment import Flags, carry_out, settings_of
+from experiments.lab.planar_gan import Architecture, Look, Row, train
+from experiments.lab.sweep import Group
+from experiments.reports.gan_modes import report
+
+NAME = "gan_modes"
+Arm = Literal[
+    "relu", "discriminator_0.01", "discriminator_0.2", "generator_0.01", "generator_0.2", "both_0.2"
+]
+MIXTURES = {"ring": mixtures.ring, "grid": mixtures.grid}
+# The slopes of the discriminator and of the generator.
+ARMS = {
+    "relu": (0.0, 0.0),
+    "discriminator_0.01": (0.01, 0.0),
+    "discriminator_0.2": (0.2, 0.0),
+    "generator_0.01": (0.0, 0.01),
+    "generator_0.2": (0.0, 0.2),
+    "both_0.2": (0.2, 0.2),
+}
+# Learning rate and first decay of Adam: PacGAN's, and a faster one with DCGAN's decay.
+OPTIMIZERS = {"pacgan": (1e-4, 0.8), "fast": (1e-3, 0.5)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Flags):
+    """Which networks are trained on what, and where it is written."""
+
+    out: Path = Path("runs/gan_modes")
+    """The folder of the run: rows, plots and page.
+    A folder that holds a run of other settings is refused, not overwritten."""
+
+    seeds: int = 10
+    """Pairs of networks, of seed 0, 1, 2, ..., per combination."""
+
+    steps: int = 5000
+    """Training steps, each of both players at once."""
+
+    mixtures: tuple[Literal["ring", "grid"], ...] = ("ring", "grid")
+    """ring: 8 modes on the unit circle, standard deviation 0.01; grid: 25 modes 2 apart, 0.05."""
+
+    optimizers: tuple[Literal["pacgan", "fast"], ...] = ("pacgan", "fast")
+    """pacgan: Adam with learning rate 1e-4 and b1 0.8; fast: 1e-3 and 0.5."""
+
+    arms: tuple[Arm, ...] = (
+        "relu",
+        "discriminator_0.01",
+        "discriminator_0.2",
+        "generator_0.01",
+        "generator_0.2",
+        "both_0.2",
+    )
+    """Who has which slope; the player that is not named has ReLU. relu is what the others are compared with."""
+
+    generator: tuple[int, ...] = (64, 64)
+    """The widths of the generator's hidden layers."""
+
+    discriminator: tuple[int, ...] = (64, 64, 64)
+    """The widths of the discriminator's hidden layers."""
+
+    batch_size: int = 100
+    """Samples of the mixture per step, and as many generated ones."""
+
+    samples: int = 2500
+    """Generated samples of each look, on which modes are counted."""
+
+    looks: int = 20
+    """How often it is looked at the networks, besides the look before training."""
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "smoke": {
+        "seeds": 3,
+        "steps": 200,
+        "looks": 2,
+        "generator": (16,),
+        "discriminator": (16, 16),
+        "samples": 500,
+    },
+    "full": {"steps": 400_000, "generator": (400,) * 4, "discriminator": (200,) * 3},
+}
+
+
+def groups_of(config: Config) -> list[Group]:
+    """One compiled program per mixture, for all arms and optimisers; seeds outermost."""
+    table = itertools.product(range(config.seeds), config.optimizers, config.arms)
+    rows = []
+    for seed, name, arm in table:
+        slope_d, slope_g, rate, decay = map(np.float32, (*ARMS[arm], *OPTIMIZERS[name]))
+        rows.append(Row(slope_d, slope_g, rate, decay, np.uint32(seed)))
+    architecture = Architecture(
+        config.generator,
+        config.discriminator,
+        config.batch_size,
+        config.steps,
+        config.looks,
+        config.samples,
+    )
+    return [
+        Group(
+            mixture,
+            functools.partial(train, architecture=architecture, mixture=mixture),
+            rows,
+            functools.partial(to_records, config, mixture),
+        )
+        for mixture in config.mixtures
+    ]
+
+
+def to_records(config: Config, mixture: str, row: Row, life: Look) -> list[store.Record]:
+    """A row for every look at a pair; the last one of seed 0 keeps samples."""
+    optimizer = next(name for name, (rate, _) in OPTIMIZERS.items() if np.float32(rate) == row.learning_rate)
+    slopes = row.discriminator_slope, row.generator_slope
+    arm = next(name for name, pair in ARMS.items() if tuple(map(np.float32, pair)) == slopes)
+    values = life._asdict()
+    samples = values.pop("samples")
+    finite = np.all([np.isfinite(value) for value in values.values()], axis=0).reshape(-1)
+    shown = (
+        np.round(np.asarray(samples[-1], np.float64), 3).tolist() if row.seed == 0 and finite[-1] else None
+    )
+    return [
+        {
+            "mixture": mixture,
+            "optimizer": optimizer,
+            "arm": arm,
+            "discriminator_slope": store.number(row.discriminator_slope),
+            "generator_slope": store.number(row.generator_slope),
+            "seed": int(row.seed),
+            "step": place * config.steps // config.looks,
+            **{name: store.number(value[place], 5) for name, value in values.items()},
+            "diverged": not bool(finite[: place + 1].all()),
+            **({"samples": shown} if shown and place == config.looks else {}),
+        }
+        for place in range(config.looks + 1)
+    ]
+
+
+def check(config: Config) -> None:
+    """Raises a LabError that says what is wrong with a configuration, if anything is."""
+    at_least_one = (lambda value: value >= 1, "give 1 or more")
+    settings_of(
+        config,
+        dict.fromkeys(("seeds", "steps", "batch_size", "samples", "looks"), at_least_one)
+        | {
+            "mixtures": (lambda value: value in MIXTURES, f"give some of {', '.join(MIXTURES)}"),
+            "optimizers": (lambda value: value in OPTIMIZERS, f"give some of {', '.join(OPTIMIZERS)}"),
+            "arms": (lambda value: value in ARMS, f"give some of {', '.join(ARMS)}"),
+        },
+    )
+    if config.steps % config.looks:
+        raise LabError(f"--steps is {config.steps}: give a multiple of --looks, {config.looks}.")
+    if config.arms[0] != "relu":
+        raise LabError(f"--arms is {config.arms}: begin with relu, which the others are compared with.")
+    for name in ("generator", "discriminator"):
+        if not (widths := getattr(config, name)) or min(widths) < 1:
+            raise LabError(f"--{name} is {widths}: give one or more layers of a width of 1 or more.")
+
+
+def run(config: Config) -> None:
+    """The experiment from its settings to its report."""
+    check(config)
+    data = {name: make() for name, make in MIXTURES.items()}
+    report(config, carry_out(NAME, config, groups_of(config), data, "pairs of networks"))
+
+
+def main() -> None:
+    """The command line."""
+    config = cli.parse(Config, PRESETS, prog=f"python -m experiments.{NAME}", description=__doc__)
+    devices.use_all_cores()
+    interrupt.enter(lambda: interrupt.interruptible(lambda: run(config)))
+
+
+if __name__ == "__main__":
+    main()

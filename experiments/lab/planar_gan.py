@@ -1,0 +1,174 @@
+"""Generator and discriminator of points in the plane: one pair's whole life, for the shared sweep."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array, lax
+
+from experiments.lab import mixtures
+from experiments.lab.adversarial import Player, Turn, advance, always_negative, turn
+from experiments.models.mlp_gan import Discriminator, Generator
+
+_NOISE = 2  # dimensions
+SHOWN = 256  # samples of each look that are kept
+
+
+class Architecture(NamedTuple):
+    """What all pairs of a program share.
+
+    Attributes:
+        generator: the widths of its hidden layers.
+        discriminator: the widths of its hidden layers.
+        batch_size: samples of the mixture per step, and as many generated ones.
+        steps: of both players at once.
+        looks: besides the one before training, at equal distances; a divisor of the steps.
+        samples: of each look.
+    """
+
+    generator: tuple[int, ...]
+    discriminator: tuple[int, ...]
+    batch_size: int
+    steps: int
+    looks: int
+    samples: int
+
+
+class Row(NamedTuple):
+    """One pair of networks.
+
+    Attributes:
+        discriminator_slope: of its activation.
+        generator_slope: of its activation.
+        learning_rate: of Adam, for both.
+        decay: Adam's first.
+        seed: of weights, samples and noise.
+    """
+
+    discriminator_slope: np.float32
+    generator_slope: np.float32
+    learning_rate: np.float32
+    decay: np.float32
+    seed: np.uint32
+
+
+class Pair(NamedTuple):
+    """Both players."""
+
+    discriminator: Player
+    generator: Player
+
+
+class Look(NamedTuple):
+    """What is measured at one look; shapes () but for the samples.
+
+    Attributes:
+        modes: see `experiments.lab.mixtures.Coverage`, of the generated samples, as the next two.
+        high_quality: the share of good samples.
+        reverse_kl: of the nearest modes.
+        discriminator_loss: on as many samples of the mixture and generated ones.
+        generator_loss: on those.
+        discriminator_gradient: the norm of the gradient of its loss.
+        generator_gradient: the norm of the gradient of its loss.
+        discriminator_negative: the share of its hidden units that are always negative on both.
+        generator_negative: the share of its hidden units that are always negative on the noise.
+        samples: the first of the generated ones, (shown, 2).
+    """
+
+    modes: Array
+    high_quality: Array
+    reverse_kl: Array
+    discriminator_loss: Array
+    generator_loss: Array
+    discriminator_gradient: Array
+    generator_gradient: Array
+    discriminator_negative: Array
+    generator_negative: Array
+    samples: Array
+
+
+def train(
+    row: Row, everything: dict[str, mixtures.Mixture], *, architecture: Architecture, mixture: str
+) -> Look:
+    """One pair's whole life; the looks along the first axis, the first before training."""
+    discriminator, generator = Discriminator(architecture.discriminator), Generator(architecture.generator)
+    target = everything[mixture]
+    # One long vector a network: a step is some twenty small products, and every operation beside them counts.
+    rule = optax.flatten(optax.adam(row.learning_rate, row.decay))
+    start_d, start_g, steps_key, look_key = jax.random.split(jax.random.key(row.seed), 4)
+
+    def generate(params: Any, statistics: Any, noise: Array, *, train: bool) -> tuple[Array, Any]:
+        variables = {"params": params, "batch_stats": statistics}
+        fake, seen = generator.apply(
+            variables, noise, row.generator_slope, train=train, mutable=["batch_stats", "intermediates"]
+        )
+        return fake, seen
+
+    def judge(params: Any, real: Array, fake: Array) -> tuple[tuple[Array, Array], Any]:
+        logits, seen = discriminator.apply(
+            {"params": params},
+            jnp.concatenate([real, fake]),
+            row.discriminator_slope,
+            mutable=["intermediates"],
+        )
+        return (logits[: len(real)], logits[len(real) :]), seen
+
+    def play(pair: Pair, real: Array, noise: Array) -> Turn:
+        def judged(params: Any, fake: Array) -> tuple[tuple[Array, Array], None]:
+            return judge(params, real, fake)[0], None
+
+        def generated(params: Any) -> tuple[Array, Any]:
+            fake, seen = generate(params, pair.generator.statistics, noise, train=True)
+            return fake, seen["batch_stats"]
+
+        return turn(judged, generated, pair.discriminator.params, pair.generator.params)
+
+    def batch(key: Array) -> tuple[Array, Array]:
+        real_key, noise_key = jax.random.split(key)
+        real = mixtures.draw(target, real_key, architecture.batch_size)
+        return real, jax.random.normal(noise_key, (architecture.batch_size, _NOISE))
+
+    def step(pair: Pair, samples: tuple[Array, Array]) -> tuple[Pair, None]:
+        seen = play(pair, *samples)
+        discriminator = advance(rule, pair.discriminator, seen.discriminator_gradient)
+        return Pair(
+            discriminator, advance(rule, pair.generator, seen.generator_gradient, seen.generator_statistics)
+        ), None
+
+    real_key, noise_key = jax.random.split(look_key)
+    probe = mixtures.draw(target, real_key, architecture.samples)
+    probe_noise = jax.random.normal(noise_key, (architecture.samples, _NOISE))
+
+    def look(pair: Pair) -> Look:
+        seen = play(pair, probe, probe_noise)
+        fake, seen_g = generate(pair.generator.params, pair.generator.statistics, probe_noise, train=False)
+        _, seen_d = judge(pair.discriminator.params, probe, fake)
+        return Look(
+            **mixtures.coverage(target, fake)._asdict(),
+            discriminator_loss=seen.discriminator_loss,
+            generator_loss=seen.generator_loss,
+            discriminator_gradient=optax.tree.norm(seen.discriminator_gradient),
+            generator_gradient=optax.tree.norm(seen.generator_gradient),
+            discriminator_negative=always_negative(seen_d, row.discriminator_slope),
+            generator_negative=always_negative(seen_g, row.generator_slope),
+            samples=fake[:SHOWN],
+        )
+
+    def between(pair: Pair, keys: Array) -> tuple[Pair, Look]:
+        # Drawn before the steps: many small draws take longer than one large one.
+        pair, _ = lax.scan(step, pair, jax.vmap(batch)(keys))
+        return pair, look(pair)
+
+    params = discriminator.init(start_d, jnp.zeros((1, 2)), 0.0)["params"]
+    begun = generator.init(start_g, jnp.zeros((1, _NOISE)), 0.0, train=False)
+    pair = Pair(
+        Player(params, rule.init(params)),
+        Player(begun["params"], rule.init(begun["params"]), begun["batch_stats"]),
+    )
+    keys = jax.random.split(steps_key, architecture.steps).reshape(architecture.looks, -1)
+    _, looks = lax.scan(between, pair, keys)
+    return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), look(pair), looks)
