@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from jax_leaky._census._result import Census
 
 _FORMAT = "jax_leaky.census 1"
-# What null stands for before the first sample; JSON has neither infinity nor NaN.
+# What null stands for before the first finite sample; JSON has neither infinity nor NaN.
 _EMPTY = {"z_min": math.inf, "z_max": -math.inf}
 
 
@@ -105,7 +105,8 @@ def _read(record: dict[str, Any]) -> Record:
         if name.endswith("_sum"):
             fields[name] = Pair(_floats(value["high"]), _floats(value["low"]))
         elif name in _EMPTY:
-            seen = np.asarray(record["counts"]["n"])[..., None] > 0
+            # A unit whose samples are all non-finite has no extremes either.
+            seen = np.asarray(record["counts"]["n"])[..., None] > np.asarray(record["counts"]["nonfinite"])
             fields[name] = jnp.where(seen, _floats(value), _EMPTY[name])
         else:
             whole = np.asarray(value, np.uint64)

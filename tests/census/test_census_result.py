@@ -191,3 +191,14 @@ def test_without_matplotlib_one_sentence(found: Census, monkeypatch: pytest.Monk
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(ImportError, match="pip install matplotlib"):
         found.plot()
+
+
+def test_json_keeps_a_unit_without_a_finite_sample_open_to_more() -> None:
+    def layer(z: jax.Array) -> jax.Array:
+        with jax.named_scope("layer"):
+            return jax.nn.relu(z)
+
+    bad = census(layer, [np.array([[1, np.nan]], np.float32)], progress=False)
+    more = census(layer, [np.array([[2, 3]], np.float32)], progress=False)
+    counts = (Census.from_json(bad.to_json()) + more)["layer/relu"].counts
+    assert (counts.z_min.tolist(), counts.z_max.tolist()) == ([1, 3], [2, 3])
