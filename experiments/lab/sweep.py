@@ -2,15 +2,15 @@
 
 The rows of a group differ in numbers alone, so one compiled program serves them all. On CPUs each device, one a
 core, takes one row at a time: `lax.map` inside `shard_map`. On accelerators a device takes many rows at once by
-`vmap`. On one machine a row's result depends on nothing but the row: not on the rows beside it, the number of devices,
-or which rows an earlier run has finished. That rests on two choices, both tested:
+`vmap`. On one machine, with no more devices than cores, a row's result depends on nothing but the row: not on the rows
+beside it, the number of devices, or which rows an earlier run has finished. That rests on two choices, both tested:
 - a device always gets the same number of rows, which its platform alone decides, the last chunk being filled up by
   repetition, so that there is one program per group and XLA never specialises it to a length;
 - XLA's CPU threads do not share a matrix product (`xla_cpu_multi_thread_eigen`), so no sum is split by their number.
 
-It rests on a third thing that is not ours to choose: XLA splits elementwise work by the number of its CPU threads,
-which rounds differently. They are as many as the cores, or as the devices where those are more; the environment
-variable NPROC sets another least number (`python -m experiments.benchmark scaling` does, for all its cases).
+With more devices than cores rows can differ in rounding, because XLA splits elementwise work by the number of its CPU
+threads: as many as the cores, or as the devices where those are more. The environment variable NPROC sets another
+least number; `python -m experiments.benchmark scaling` sets it, and its rows are equal.
 
 Nothing crosses devices. Under several processes the mesh holds the devices of all, and each process saves the rows
 that its own have computed.
