@@ -15,7 +15,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -103,13 +103,20 @@ def open_run(path: Path, identity: Mapping[str, Any], *, fresh: bool = False) ->
     except OSError as error:
         raise LabError(f"--out {path} cannot be written ({error.strerror}): name another folder.") from None
     with lock:
+        folder = _open_locked(path, lock, identity, fresh)
+        yield folder
+
+
+def _open_locked(path: Path, lock: IO[str], identity: Mapping[str, Any], fresh: bool) -> RunFolder:
+    try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise LabError(
                 f"{path} is in use by another run: wait for it, or name another folder with --out."
             ) from None
-        strangers = {entry.name for entry in path.iterdir()} - {".lock"}
+        # A run that could not write its first file, or was killed while it did, leaves no more than these.
+        strangers = {entry.name for entry in path.iterdir()} - {".lock", f"{CONFIG}.tmp"}
         if strangers and not (path / CONFIG).exists():
             raise LabError(
                 f"{path} holds files but no run (no {CONFIG}): name an empty or new folder with --out."
@@ -117,14 +124,19 @@ def open_run(path: Path, identity: Mapping[str, Any], *, fresh: bool = False) ->
         if fresh:
             _clear(path)
         _claim(path, identity)
+        (path / CHUNKS).mkdir(exist_ok=True)
         folder = RunFolder(path, identity)
         folder.load()
-        yield folder
+    except OSError as error:
+        raise LabError(
+            f"{error.filename or path} cannot be read or written as a part of a run ({error.strerror}): put it right, "
+            "or name another folder with --out."
+        ) from None
+    return folder
 
 
 def _claim(path: Path, identity: Mapping[str, Any]) -> None:
     """Writes the identity into an empty folder, and refuses a folder that has another one."""
-    (path / CHUNKS).mkdir(exist_ok=True)
     if not (path / CONFIG).exists():
         write(path / CONFIG, dump(identity, indent=2) + "\n")
         return
