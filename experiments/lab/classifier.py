@@ -1,0 +1,161 @@
+"""The training of one image classifier: its state, a step, and a look at it; for `experiments.lab.loop`."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from jax import Array
+
+from experiments.lab import batches, cifar10
+from jax_leaky import Census, count_units
+
+SHAPES = {784: (28, 28, 1), 64: (8, 8, 1), 3072: (cifar10.SIDE, cifar10.SIDE, cifar10.CHANNELS)}
+_SMOOTHING = 0.98  # of the training loss: the mean of about the last 50 batches
+
+
+class Settings(Protocol):
+    """What the training takes from an experiment's configuration."""
+
+    @property
+    def steps(self) -> int:
+        """Of the training."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """Images per step."""
+        ...
+
+    @property
+    def target_loss(self) -> float:
+        """Whose first reaching is timed."""
+        ...
+
+
+class Row(NamedTuple):
+    """One network.
+
+    Attributes:
+        negative_slope: of its activation; unused by PReLU.
+        learning_rate: at the start.
+        seed: of weights and batches.
+    """
+
+    negative_slope: np.float32
+    learning_rate: np.float32
+    seed: np.uint32
+
+
+class State(NamedTuple):
+    """A network in training.
+
+    Attributes:
+        params: its weights.
+        statistics: of its normalisation; empty without.
+        momentum: the optimiser's state.
+        order: (steps, batch), the images of each step.
+        number: steps taken.
+        loss: the smoothed training loss.
+        reached: the step after which that was first at the target; -1 before.
+    """
+
+    params: Any
+    statistics: Any
+    momentum: Any
+    order: Array
+    number: Array
+    loss: Array
+    reached: Array
+
+
+class Seen(NamedTuple):
+    """What a look measures, on all test images.
+
+    Attributes:
+        accuracy: of the predictions.
+        test_loss: the mean cross-entropy.
+        loss: the smoothed training loss.
+        reached: as in `State`.
+        census: of the activations.
+    """
+
+    accuracy: Array
+    test_loss: Array
+    loss: Array
+    reached: Array
+    census: Census
+
+
+def pictures(images: batches.Images, chosen: Array | np.ndarray) -> Array:
+    """Standardised images of the shape that a convolution takes: (batch, height, width, channels)."""
+    return images.standardize(chosen).reshape(-1, *SHAPES[chosen.shape[-1]])
+
+
+def rule_of(row: Row, config: Settings) -> optax.GradientTransformation:
+    """The optimiser."""
+    decay = optax.cosine_decay_schedule(1.0, config.steps)
+    return optax.sgd(lambda number: row.learning_rate * decay(number), momentum=0.9)
+
+
+def begin(row: Row, images: batches.Images, *, config: Settings, model: nn.Module) -> State:
+    """Weights, and the order of the batches."""
+    start_key, batch_key = jax.random.split(jax.random.key(row.seed))
+    variables = model.init(start_key, pictures(images, images.train_images[:1]), row.negative_slope)
+    order = batches.shuffled_epochs(batch_key, len(images.train_images), config.steps, config.batch_size)
+    return State(
+        variables["params"],
+        variables.get("batch_stats", {}),
+        rule_of(row, config).init(variables["params"]),
+        order,
+        jnp.int32(0),
+        jnp.float32(0),
+        jnp.int32(-1),
+    )
+
+
+def step(row: Row, state: State, images: batches.Images, *, config: Settings, model: nn.Module) -> State:
+    """One training step."""
+    chosen = state.order[state.number]
+    x = pictures(images, jnp.asarray(images.train_images)[chosen])
+    labels = jnp.asarray(images.train_labels)[chosen]
+
+    def loss_of(params: Any) -> tuple[Array, Any]:
+        variables = {"params": params, "batch_stats": state.statistics}
+        logits, changed = model.apply(variables, x, row.negative_slope, mutable=["batch_stats"])
+        loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+        return loss, changed.get("batch_stats", {})
+
+    (loss, statistics), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+    updates, momentum = rule_of(row, config).update(gradient, state.momentum, state.params)
+    number = state.number + 1
+    # The first losses weigh as if each had been seen alone, so that the mean begins unbiased.
+    weight = (1 - _SMOOTHING) / (1 - _SMOOTHING**number)
+    smoothed = state.loss + weight * (loss - state.loss)
+    now = (state.reached < 0) & (smoothed <= config.target_loss)
+    return State(
+        optax.apply_updates(state.params, updates),
+        statistics,
+        momentum,
+        state.order,
+        number,
+        smoothed,
+        jnp.where(now, number, state.reached),
+    )
+
+
+def look(row: Row, state: State, images: batches.Images, *, model: nn.Module) -> Seen:
+    """The network on the test images, in evaluation mode."""
+
+    def forward(variables: Any, x: Array) -> Array:
+        return cast(Array, model.apply(variables, x, row.negative_slope, train=False))
+
+    variables = {"params": state.params, "batch_stats": state.statistics}
+    logits, census = count_units(forward)(variables, pictures(images, images.test_images))
+    labels = jnp.asarray(images.test_labels)
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+    return Seen((logits.argmax(-1) == labels).mean(), loss, state.loss, state.reached, census)
