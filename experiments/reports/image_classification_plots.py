@@ -23,7 +23,7 @@ def against_relu(config: Any, cells: Cells) -> Any:
     measures: list[tuple[str, float, Measure]] = [
         ("test accuracy, points", 100, last("test_accuracy")),
         ("steps to the target loss", 1, last("steps_to_target")),
-        ("always-negative channels, points", 100, share("always_negative")),
+        ("always negative, points", 100, share("always_negative")),
     ]
     figure, axes = plots.panels(
         1,
@@ -47,6 +47,14 @@ def against_relu(config: Any, cells: Cells) -> Any:
                     fmt="o",
                     color=_COLORS[cell[2]],
                     capsize=3,
+                )
+            else:
+                panel.annotate(
+                    "too few pairs",
+                    (0.02, place),
+                    xycoords=("axes fraction", "data"),
+                    va="center",
+                    color=plots.SOFT,
                 )
         panel.set_title(title, loc="left", fontweight="bold")
     names = [f"{NETWORKS[network]}, {rate:g}: {ACTIVATIONS[name]}" for network, rate, name in reversed(lines)]
