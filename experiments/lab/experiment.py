@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.lab import plots, processes, store
+from experiments.lab import memory, plots, processes, store
 from experiments.lab.devices import environment
 from experiments.lab.errors import LabError
 from experiments.lab.page import Page
@@ -181,7 +182,7 @@ def settings_of(config: Any, checks: Mapping[str, Any]) -> None:
     Args:
         config: a dataclass.
         checks: by the field's name, (condition on a value, what to give); a tuple's values are checked one by one,
-            and a tuple must hold at least one value and none twice.
+            and a tuple must hold at least one value and none twice. With the seeds they make the grid.
     """
     for name, (holds, remedy) in checks.items():
         value, flag = getattr(config, name), f"--{name.replace('_', '-')}"
@@ -192,6 +193,11 @@ def settings_of(config: Any, checks: Mapping[str, Any]) -> None:
                 raise LabError(f"{flag} names a value twice ({value}): give each once.")
         if not all(holds(one) for one in (value if isinstance(value, tuple) else (value,))):
             raise LabError(f"{flag} is {value}: {remedy}.")
+    if "seeds" in checks:
+        values = [getattr(config, name) for name in checks]
+        memory.check_grid(
+            config.seeds * math.prod(len(value) for value in values if isinstance(value, tuple))
+        )
 
 
 def check_hidden(hidden: Sequence[int]) -> None:

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from experiments.lab import processes
+from experiments.lab import memory, processes
 from experiments.lab.store import Record, RunFolder
 from experiments.lab.sweep import CPU_OPTIONS
 
@@ -88,6 +88,11 @@ def loop(
         )
         for group in groups
     ]
+    computing = devices if devices is not None else jax.local_devices()
+    for group in groups:
+        # The least that a row takes. What its steps take beyond, XLA does not tell before it has compiled them.
+        state = jax.eval_shape(group.begin, group.rows[0], data)
+        memory.check_program(group.name, memory.size(state) + memory.size(data), computing)
     table = enumerate((place, row) for place, group in enumerate(groups) for row in group.rows)
     todo: queue.SimpleQueue[tuple[int, tuple[int, Any]]] = queue.SimpleQueue()
     for entry in itertools.islice(
@@ -128,7 +133,7 @@ def loop(
             raise
 
     with ThreadPoolExecutor(thread_name_prefix="device") as pool:
-        list(pool.map(work, devices if devices is not None else jax.local_devices()))
+        list(pool.map(work, computing))
     if jax.process_count() > 1:
         processes.meet("all rows are computed")
         folder.load()

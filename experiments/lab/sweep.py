@@ -31,7 +31,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from experiments.lab import processes
+from experiments.lab import memory, processes
 from experiments.lab.store import Record, RunFolder
 
 _ROWS_AT_ONCE = 64  # of one accelerator
@@ -110,6 +110,9 @@ class Program:
         self._rows_sharding = NamedSharding(mesh, spread)
         rows = self._place(group.rows[:1])
         self._compiled = jax.jit(sharded).lower(rows, data).compile(compiler_options=options)
+        analysis = self._compiled.memory_analysis()
+        if analysis is not None:  # the data is on the devices already, and results are small
+            memory.check_program(group.name, analysis.temp_size_in_bytes, mesh.local_devices)
 
     def __call__(self, rows: Sequence[Any], data: Any) -> Any:
         """The results of up to `width` rows, along the first axis; dispatched, not waited for."""
