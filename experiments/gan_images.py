@@ -1,0 +1,237 @@
+"""Does LeakyReLU in the discriminator make a GAN on images better or steadier?
+
+Trains a small DCGAN on Fashion-MNIST with ReLU and with leaky ReLUs in the discriminator, with batch normalisation in
+the discriminator as in DCGAN and without. The generator has ReLU, as in DCGAN. Networks of one seed begin with the
+same weights and see the same images and noise whatever the slope. A classifier that is trained first on the real images
+judges the generated ones.
+
+    python -m experiments.gan_images --smoke                          seconds, on scikit-learn's digits
+    python -m experiments.gan_images                                  the default: minutes
+    python -m experiments.gan_images --normalisations none --seeds 20   narrower intervals
+    python -m experiments.gan_images --full                           all images of 28 x 28, wider; a GPU's work
+
+Other than in DCGAN: images are grey and small, so that each network has two convolutions and not four; both players
+step at once, on the same batch; weights, optimiser and slope 0.2 are DCGAN's.
+
+References:
+    Radford, Metz and Chintala: Unsupervised representation learning with deep convolutional generative adversarial
+    networks, ICLR 2016, arXiv:1511.06434.
+    Heusel et al.: GANs trained by a two time-scale update rule converge to a local Nash equilibrium, NeurIPS 2017,
+    arXiv:1706.08500.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from experiments.lab import cli, data, devices, image_gan, interrupt, store
+from experiments.lab.errors import LabError
+from experiments.lab.experiment import Flags, carry_out, settings_of
+from experiments.lab.frechet import Moments, frechet_distance
+from experiments.lab.image_gan import Material, Row, Seen, Setup
+from experiments.lab.judge import Judge, entropy, train_judge
+from experiments.lab.loop import Loop, loop
+from experiments.reports.gan_images import report
+
+NAME = "gan_images"
+Arm = Literal["relu", "leaky_0.01", "leaky_0.2"]
+SLOPES = {"relu": 0.0, "leaky_0.01": 0.01, "leaky_0.2": 0.2}  # of the discriminator
+NORMALISATIONS = {"batch": True, "none": False}
+COVERED = 0.01  # a class is covered by this share of the generated images or more
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Flags):
+    """Which networks are trained, on what, and where it is written."""
+
+    out: Path = Path("runs/gan_images")
+    """The folder of the run: rows, plots and page.
+    A folder that holds a run of other settings is refused, not overwritten."""
+
+    seeds: int = 4
+    """Pairs of networks, of seed 0, 1, 2, ..., per combination."""
+
+    steps: int = 1200
+    """Training steps, each of both players at once."""
+
+    data: str = "auto"
+    """Where the images come from: auto, embedded, system, digits, or a folder of IDX files with MNIST's names."""
+
+    normalisations: tuple[Literal["batch", "none"], ...] = ("batch", "none")
+    """Of the discriminator: batch, as in DCGAN, or none."""
+
+    arms: tuple[Arm, ...] = ("relu", "leaky_0.01", "leaky_0.2")
+    """The discriminator's activation; relu is what the others are compared with."""
+
+    side: Literal[16, 28] = 16
+    """Pixels of an image's side: 28 is as published; 16 is padded to 32 and averaged over squares of four."""
+
+    width: int = 16
+    """Channels of the layers next to the image; the others have twice as many."""
+
+    batch_size: int = 64
+    """Real images per step, and as many generated ones."""
+
+    samples: int = 1000
+    """Generated images of each look."""
+
+    looks: int = 10
+    """How often it is looked at the networks, besides the look before training."""
+
+    judge_epochs: int = 10
+    """Over the real images, of the classifier that judges."""
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "smoke": {
+        "seeds": 2,
+        "steps": 20,
+        "data": "digits",
+        "width": 4,
+        "samples": 100,
+        "looks": 2,
+        "judge_epochs": 2,
+    },
+    "full": {"seeds": 10, "steps": 50_000, "side": 28, "width": 64, "batch_size": 128, "samples": 10_000},
+}
+
+
+def images_of(pixels: np.ndarray, side: int) -> np.ndarray:
+    """The images (samples, pixels) as they are learned; those of 28 x 28 with that side, smaller ones as they are."""
+    if pixels.shape[1] != 784 or side == 28:
+        return pixels
+    wide = np.pad(pixels.reshape(-1, 28, 28), ((0, 0), (2, 2), (2, 2)))
+    squares = wide.reshape(-1, 16, 2, 16, 2).mean((2, 4))
+    return np.rint(squares).astype(np.uint8).reshape(len(pixels), -1)
+
+
+def groups_of(config: Config, side: int, judge: Judge) -> list[Loop]:
+    """One compiled step per normalisation, for all slopes; seeds outermost."""
+    table = list(itertools.product(range(config.seeds), config.arms))
+    groups = []
+    for normalisation in config.normalisations:
+        setup = Setup(side, config.width, NORMALISATIONS[normalisation], config.batch_size, config.samples)
+        groups.append(
+            Loop(
+                normalisation,
+                functools.partial(image_gan.begin, setup=setup),
+                functools.partial(image_gan.step, setup=setup),
+                functools.partial(image_gan.look, setup=setup),
+                [place * config.steps // config.looks for place in range(config.looks + 1)],
+                [Row(np.float32(SLOPES[arm]), np.uint32(seed)) for seed, arm in table],
+                functools.partial(to_records, config, normalisation, judge),
+            )
+        )
+    return groups
+
+
+def to_records(
+    config: Config, normalisation: str, judge: Judge, row: Row, life: Sequence[Seen]
+) -> list[store.Record]:
+    """A row for every look at a pair; the last one of seed 0 keeps images."""
+    arm = next(name for name, slope in SLOPES.items() if np.float32(slope) == row.negative_slope)
+    records: list[store.Record] = []
+    steps = config.steps // config.looks
+    for place, seen in enumerate(life):
+        before = life[place - 1] if place else seen
+        norms, losses = (
+            (now - then) / steps for now, then in ((seen.norms, before.norms), (seen.losses, before.losses))
+        )
+        variance = np.maximum((seen.squares - before.squares) / steps - norms**2, 0)
+        finite = all(np.isfinite(part).all() for part in (seen.mean, seen.norms, seen.losses, seen.images))
+        diverged = not finite or bool(records and records[-1]["diverged"])
+        distance = frechet_distance(
+            Moments(np.asarray(seen.mean, np.float64), np.asarray(seen.covariance, np.float64)), judge.real
+        )
+        record: store.Record = {
+            "normalisation": normalisation,
+            "arm": arm,
+            "negative_slope": store.number(row.negative_slope),
+            "seed": int(row.seed),
+            "step": place * steps,
+            "modes": int((seen.histogram >= COVERED).sum()) if finite else None,
+            "entropy": store.number(entropy(np.asarray(seen.histogram)), 5) if finite else None,
+            "frechet": store.number(distance, 5),
+            "diverged": diverged,
+            "discriminator_negative": store.number(seen.discriminator_negative, 5),
+            "generator_negative": store.number(seen.generator_negative, 5),
+        }
+        # Means over the steps since the last look; none before the first step.
+        for who, player in enumerate(("discriminator", "generator")):
+            record |= {
+                f"{player}_loss": store.number(losses[who], 5) if place else None,
+                f"{player}_gradient": store.number(norms[who], 5) if place else None,
+                f"{player}_gradient_deviation": store.number(np.sqrt(variance[who]), 5) if place else None,
+            }
+        if place == config.looks and row.seed == 0 and finite:
+            grey = np.rint((seen.images + 1) * 127.5).astype(np.uint8)
+            record["images"] = [image.tobytes().hex() for image in grey]
+        records.append(record)
+    return records
+
+
+def check(config: Config) -> None:
+    """Raises a LabError that says what is wrong with a configuration, if anything is."""
+    at_least_one = (lambda value: value >= 1, "give 1 or more")
+    settings_of(
+        config,
+        dict.fromkeys(("seeds", "steps", "width", "batch_size", "looks", "judge_epochs"), at_least_one)
+        | {
+            "samples": (lambda value: value >= 36, "give 36 or more"),
+            "side": (lambda value: value in (16, 28), "give 16 or 28"),
+            "normalisations": (lambda value: value in NORMALISATIONS, "give batch, none or both"),
+            "arms": (lambda value: value in SLOPES, f"give some of {', '.join(SLOPES)}"),
+        },
+    )
+    if config.steps % config.looks:
+        raise LabError(f"--steps is {config.steps}: give a multiple of --looks, {config.looks}.")
+    if config.arms[0] != "relu":
+        raise LabError(f"--arms is {config.arms}: begin with relu, which the others are compared with.")
+
+
+def run(config: Config) -> None:
+    """The experiment from its settings to its report."""
+    check(config)
+    dataset = data.load(config.data, full=config.full)
+    images = images_of(dataset.train_images, config.side)
+    side = math.isqrt(images.shape[1])
+    if side * side != images.shape[1] or side % 4:
+        raise LabError(
+            f"--data {config.data} has images of {images.shape[1]} pixels: give squares whose side is a multiple of 4."
+        )
+    train, test = (
+        np.asarray(image_gan.pictures(some, side))
+        for some in (images, images_of(dataset.test_images, config.side))
+    )
+    judge = train_judge(train, dataset.train_labels, test, dataset.test_labels, epochs=config.judge_epochs)
+    outcome = carry_out(
+        NAME,
+        config,
+        groups_of(config, side, judge),
+        Material(images, judge.params),
+        "pairs of networks",
+        loop,
+        data_sha256=dataset.sha256,
+        judge_sha256=judge.sha256,
+        judge_accuracy=round(judge.accuracy, 4),
+    )
+    report(config, outcome, judge, dataset.describe(), images[: image_gan.SHOWN].reshape(-1, side, side))
+
+
+def main() -> None:
+    """The command line."""
+    config = cli.parse(Config, PRESETS, prog=f"python -m experiments.{NAME}", description=__doc__)
+    devices.use_all_cores()
+    interrupt.enter(lambda: interrupt.interruptible(lambda: run(config)))
+
+
+if __name__ == "__main__":
+    main()

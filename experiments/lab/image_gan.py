@@ -1,0 +1,209 @@
+"""DCGAN on small images: one pair's begin, step and look, for the engine of `experiments.lab.loop`."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+from experiments.lab.adversarial import Player, Turn, advance, always_negative, turn
+from experiments.lab.judge import Classifier
+from experiments.models.small_dcgan import Discriminator, Generator
+
+_NOISE = 64  # dimensions
+_NO_STEP = 2**32 - 1  # every look has the same noise, which no step has
+SHOWN = 36  # generated images that are kept of each look
+_ADAM = optax.adam(2e-4, 0.5)  # DCGAN's, for both
+
+
+class Setup(NamedTuple):
+    """What all pairs of a program share.
+
+    Attributes:
+        side: of the images.
+        width: channels of the layers next to the image.
+        normalized: whether the discriminator has batch normalisation.
+        batch_size: real images per step, and as many generated ones.
+        samples: generated images of each look.
+    """
+
+    side: int
+    width: int
+    normalized: bool
+    batch_size: int
+    samples: int
+
+
+class Material(NamedTuple):
+    """What every pair is given.
+
+    Attributes:
+        images: (samples, pixels) uint8, to be learned.
+        judge: the weights of the classifier.
+    """
+
+    images: Array | np.ndarray
+    judge: Any
+
+
+class Row(NamedTuple):
+    """One pair of networks.
+
+    Attributes:
+        negative_slope: of the discriminator.
+        seed: of weights, batches and noise.
+    """
+
+    negative_slope: np.float32
+    seed: np.uint32
+
+
+class State(NamedTuple):
+    """A pair in training.
+
+    Attributes:
+        discriminator: as a player.
+        generator: as a player.
+        key: of the run's random numbers.
+        number: steps taken.
+        norms: (2,), the sums over all steps of the discriminator's and the generator's gradient norm.
+        squares: (2,), of their squares.
+        losses: (2,), of the losses.
+    """
+
+    discriminator: Player
+    generator: Player
+    key: Array
+    number: Array
+    norms: Array
+    squares: Array
+    losses: Array
+
+
+class Seen(NamedTuple):
+    """What a look measures, of images that the generator makes in evaluation mode.
+
+    Attributes:
+        histogram: (10,), the share of each class as the judge sees it.
+        mean: (features,), of the judge's features.
+        covariance: (features, features), of those.
+        norms: as in `State`, and the next two.
+        squares: of the gradient norms.
+        losses: of both.
+        discriminator_negative: the share of channels that are always negative, on real and generated images.
+        generator_negative: the same on noise.
+        images: (shown, side, side), in [-1, 1].
+    """
+
+    histogram: Array
+    mean: Array
+    covariance: Array
+    norms: Array
+    squares: Array
+    losses: Array
+    discriminator_negative: Array
+    generator_negative: Array
+    images: Array
+
+
+def pictures(images: Array | np.ndarray, side: int) -> Array:
+    """Pixels 0 to 255 as images in [-1, 1]: (batch, side, side, 1)."""
+    return jnp.asarray(images, jnp.float32).reshape(-1, side, side, 1) / 127.5 - 1
+
+
+def begin(row: Row, _material: Material, *, setup: Setup) -> State:
+    """Both networks with fresh weights."""
+    key_d, key_g, key = jax.random.split(jax.random.key(row.seed), 3)
+    begun_d = _discriminator(setup).init(key_d, jnp.zeros((1, setup.side, setup.side, 1)), 0.0, train=False)
+    begun_g = _generator(setup).init(key_g, jnp.zeros((1, _NOISE)), train=False)
+
+    def player(begun: Any) -> Player:
+        return Player(begun["params"], _ADAM.init(begun["params"]), begun.get("batch_stats", {}))
+
+    nothing = jnp.zeros(2)
+    return State(player(begun_d), player(begun_g), key, jnp.int32(0), nothing, nothing, nothing)
+
+
+def step(row: Row, state: State, material: Material, *, setup: Setup) -> State:
+    """One step of both players at once, each on its own loss."""
+    image_key, noise_key = jax.random.split(jax.random.fold_in(state.key, state.number))
+    chosen = jax.random.randint(image_key, (setup.batch_size,), 0, len(material.images))
+    real = pictures(jnp.asarray(material.images)[chosen], setup.side)
+    seen = _play(row, state, real, jax.random.normal(noise_key, (setup.batch_size, _NOISE)), setup)
+    norms = jnp.stack(
+        [optax.tree.norm(seen.discriminator_gradient), optax.tree.norm(seen.generator_gradient)]
+    )
+    return State(
+        advance(_ADAM, state.discriminator, seen.discriminator_gradient, seen.discriminator_statistics),
+        advance(_ADAM, state.generator, seen.generator_gradient, seen.generator_statistics),
+        state.key,
+        state.number + 1,
+        state.norms + norms,
+        state.squares + norms**2,
+        state.losses + jnp.stack([seen.discriminator_loss, seen.generator_loss]),
+    )
+
+
+def look(row: Row, state: State, material: Material, *, setup: Setup) -> Seen:
+    """Both networks as they are; nothing is trained."""
+    noise = jax.random.normal(jax.random.fold_in(state.key, _NO_STEP), (setup.samples, _NOISE))
+    fake, seen_g = _generator(setup).apply(
+        _variables(state.generator), noise, train=False, mutable=["intermediates"]
+    )
+    real = pictures(material.images[: setup.samples], setup.side)
+    _, seen_d = _discriminator(setup).apply(
+        _variables(state.discriminator),
+        jnp.concatenate([real, fake]),
+        row.negative_slope,
+        train=False,
+        mutable=["intermediates"],
+    )
+    judged: Any = Classifier().apply({"params": material.judge}, fake)
+    logits, features = judged
+    return Seen(
+        histogram=jax.nn.one_hot(logits.argmax(-1), 10).mean(0),
+        mean=features.mean(0),
+        covariance=jnp.cov(features, rowvar=False),
+        norms=state.norms,
+        squares=state.squares,
+        losses=state.losses,
+        discriminator_negative=always_negative(seen_d, row.negative_slope),
+        generator_negative=always_negative(seen_g, 0.0),
+        images=fake[:SHOWN, ..., 0],
+    )
+
+
+def _play(row: Row, state: State, real: Array, noise: Array, setup: Setup) -> Turn:
+    def generated(params: Any) -> tuple[Array, Any]:
+        variables = _variables(state.generator._replace(params=params))
+        fake, seen = _generator(setup).apply(variables, noise, train=True, mutable=["batch_stats"])
+        return fake, seen["batch_stats"]
+
+    def judged(params: Any, fake: Array) -> tuple[tuple[Array, Array], Any]:
+        # Real and generated images in batches of their own, each normalised by itself, as in DCGAN's practice.
+        player, logits = state.discriminator._replace(params=params), []
+        for x in (real, fake):
+            one, seen = _discriminator(setup).apply(
+                _variables(player), x, row.negative_slope, train=True, mutable=["batch_stats"]
+            )
+            player = player._replace(statistics=seen.get("batch_stats", {}))
+            logits.append(one)
+        return (logits[0], logits[1]), player.statistics
+
+    return turn(judged, generated, state.discriminator.params, state.generator.params)
+
+
+def _discriminator(setup: Setup) -> Discriminator:
+    return Discriminator(setup.width, setup.normalized)
+
+
+def _generator(setup: Setup) -> Generator:
+    return Generator(setup.side, setup.width)
+
+
+def _variables(player: Player) -> dict[str, Any]:
+    return {"params": player.params, "batch_stats": player.statistics}
