@@ -1,0 +1,106 @@
+"""The verdicts as a table, and under it every effect that they rest on, in Markdown and as a page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.lab import store
+from experiments.lab.evidence import Effect, Finding
+from experiments.lab.page import Page
+from experiments.lab.table import Table
+
+TITLE = "What is said of LeakyReLU, and what the runs say to it"
+COMMAND = "python -m experiments.claims"
+LEAD = (
+    "Each sentence is tested by the recorded rows of the experiments: leaky networks against ReLU networks of the same "
+    "seed, in every setting that was run.",
+    "Supported: the interval of every difference leaves out 0, in favour. Supported only with: some do, and they are "
+    "named. Not supported: none does. The intervals are 95 % intervals corrected (Bonferroni) for the number of a "
+    "sentence's differences; pairs in which a network diverged are left out, and fewer than three pairs show nothing. "
+    "A difference that is not shown is not shown to be absent.",
+)
+_DASH = "\N{EN DASH}"
+_SHOWN = {1: "in favour", 0: "not shown", -1: "against"}
+
+
+def report(findings: Sequence[Finding], folder: Path) -> None:
+    """Prints the table of verdicts and writes claims.md and claims.html."""
+    verdicts, details = (
+        verdict_table(findings),
+        [effects_table(finding) for finding in findings if finding.effects],
+    )
+    parts = [
+        f"# {TITLE}",
+        *LEAD,
+        verdicts.to_markdown(),
+        "## Every difference",
+        *(t.to_markdown() for t in details),
+    ]
+    store.write(folder / "claims.md", "\n\n".join(part.strip() for part in [*parts, f"`{COMMAND}`"]) + "\n")
+    page = Page(TITLE, LEAD[0])
+    page.paragraph(LEAD[1])
+    page.table(verdicts)
+    page.heading("Every difference")
+    for table in details:
+        page.table(table)
+    page.heading("How to repeat it")
+    page.listing(COMMAND)
+    store.write(folder / "claims.html", page.to_html())
+    verdicts.show()
+    print(f"every difference: {folder / 'claims.html'}")
+
+
+def verdict_table(findings: Sequence[Finding]) -> Table:
+    """The sentence, what tests it, the clearest effect, how many are shown, the verdict."""
+    lines = []
+    for finding in findings:
+        tests = list(dict.fromkeys(each.experiment for each in finding.claim.comparisons))
+        measured = _clearest(finding), _counts(finding)
+        lines.append([finding.claim.sentence, ", ".join(tests) or "the formula", *measured, finding.verdict])
+    header = ["what is said", "tested by", "the clearest difference", "in favour, against, of", "verdict"]
+    return Table("The verdicts", header, lines, text_columns=5)
+
+
+def effects_table(finding: Finding) -> Table:
+    """Every difference of one sentence."""
+    lines = [
+        [
+            effect.comparison.experiment,
+            effect.comparison.measure,
+            effect.setting or "as recorded",
+            effect.arm,
+            *figures(effect),
+            str(effect.estimate.values),
+            _SHOWN[effect.shown],
+        ]
+        for effect in finding.effects
+    ]
+    header = ["experiment", "measure", "setting", "with", "leaky - ReLU", "interval", "pairs", ""]
+    if any(each.experiment == "residuals" for each in finding.claim.comparisons):
+        header[4] = "difference"
+    return Table(finding.claim.sentence, header, lines, text_columns=4)
+
+
+def figures(effect: Effect) -> tuple[str, str]:
+    """The difference and its interval, as text."""
+    mean, half, digits = *effect.estimate[:2], effect.comparison.digits
+    if math.isnan(mean):
+        return _DASH, _DASH
+    interval = _DASH if math.isnan(half) else f"{mean - half:.{digits}f} to {mean + half:.{digits}f}"
+    return f"{mean:+.{digits}f}", interval
+
+
+def _clearest(finding: Finding) -> str:
+    effect = finding.clearest
+    if effect is None:
+        return _DASH
+    difference, interval = figures(effect)
+    where = ", ".join(part for part in (effect.arm, effect.setting) if part)
+    return f"{effect.comparison.measure}: {difference} ({interval}), {where}"
+
+
+def _counts(finding: Finding) -> str:
+    shown = [effect.shown for effect in finding.effects]
+    return f"{shown.count(1)}, {shown.count(-1)}, {len(shown)}" if shown else _DASH
