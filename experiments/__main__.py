@@ -11,7 +11,7 @@ def experiments() -> dict[str, str]:
     """Each experiment's name and the first line of its text, read without running anything."""
     found = {}
     for path in sorted(Path(__file__).parent.glob("[!_]*.py")):
-        if path.stem == "benchmark":
+        if path.stem in ("benchmark", "claims"):
             continue
         text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
         found[path.stem] = text.partition("\n")[0]
@@ -35,6 +35,7 @@ def main() -> None:
     for name, line in found.items():
         print(f"{name:<{width}}  {line:<{longest}}  {took(name)}".rstrip())
     print("\npython -m experiments.NAME --help says more of one, and with --smoke it runs in seconds.")
+    print("python -m experiments.claims judges what is said of LeakyReLU by the recorded runs.")
     print("python -m experiments.benchmark measures speed and memory.")
 
 

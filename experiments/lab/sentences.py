@@ -15,6 +15,7 @@ _RELU = {"negative_slope": 0.0}
 _SLOPES = {"slope 0.01": {"negative_slope": 0.01}, "slope 0.2": {"negative_slope": 0.2}}
 _RATES = ("optimizer", "learning_rate")
 _CLASSIFIER = {"slope 0.01": {"activation": "leaky_0.01"}, "slope 0.2": {"activation": "leaky_0.2"}}
+_DETECTOR = {**_SLOPES, "slope 0.1": {"negative_slope": 0.1}}
 _PLAYERS = {
     "0.01 in the discriminator": {"arm": "discriminator_0.01"},
     "0.2 in the discriminator": {"arm": "discriminator_0.2"},
@@ -44,7 +45,7 @@ _CLASSES = Comparison(
     scale=100,
 )
 _BOXES = tuple(
-    Comparison("object_detection", f"{name}, points", end(key), _RELU, _SLOPES, scale=100)
+    Comparison("object_detection", f"{name}, points", end(key), _RELU, _DETECTOR, scale=100)
     for name, key in (("mAP 0.5", "map50"), ("mAP 0.5:0.95", "map"))
 )
 _DIVERGENCE = tuple(

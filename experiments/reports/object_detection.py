@@ -172,9 +172,7 @@ def over_steps(config: Any, lives: Lives) -> Any:
                 capsize=3,
             )
     panel.set_xticks(range(len(slopes)), [plots.activation_name(slope) for slope in slopes])
-    panel.set_title(
-        "difference from ReLU, points: mAP at 0.5 (open), 0.5 to 0.95", loc="left", fontweight="bold"
-    )
+    panel.set_title("- ReLU, points; open: at 0.5", loc="left", fontweight="bold")
     plots.legend(figure, axes[0, 0])
     return figure
 
