@@ -123,7 +123,7 @@ def _open_locked(path: Path, lock: IO[str], identity: Mapping[str, Any], fresh: 
             )
         if fresh:
             _clear(path)
-        _claim(path, identity)
+        claim(path, identity)
         (path / CHUNKS).mkdir(exist_ok=True)
         folder = RunFolder(path, identity)
         folder.load()
@@ -135,8 +135,8 @@ def _open_locked(path: Path, lock: IO[str], identity: Mapping[str, Any], fresh: 
     return folder
 
 
-def _claim(path: Path, identity: Mapping[str, Any]) -> None:
-    """Writes the identity into an empty folder, and refuses a folder that has another one."""
+def claim(path: Path, identity: Mapping[str, Any]) -> None:
+    """Writes the identity into an empty folder, and refuses a folder that has another one with a LabError."""
     if not (path / CONFIG).exists():
         write(path / CONFIG, dump(identity, indent=2) + "\n")
         return
