@@ -118,3 +118,12 @@ def test_remat_of_each_layer_in_scan(activation):
     layer = jax.checkpoint(lambda h, w: (activation(h @ w), None), policy=BY_NAME)
     scanned = jax.jit(jax.grad(lambda weights, x: (jax.lax.scan(layer, x, weights)[0] ** 2).sum()))
     np.testing.assert_allclose(scanned(WEIGHTS, X), numpy_gradient(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("slope", [0.25, jnp.float32(0.25)], ids=["number", "array"])
+def test_the_residual_can_be_saved_by_its_name(slope, capsys):
+    policy = policies.save_only_these_names("leaky_relu_residual")
+    jax.ad_checkpoint.print_saved_residuals(
+        jax.checkpoint(lambda x: leaky_relu(3 * x, slope), policy=policy), X
+    )
+    assert f"u8[{X.shape[0]},{-(-X.shape[1] // 8)}]" in capsys.readouterr().out  # the bits, eight to a byte

@@ -223,3 +223,12 @@ def test_the_arguments_are_not_changed():
     before = units.init(3)
     units.update(before, Z)
     assert int(before.n) == 0
+
+
+def test_merging_adds_the_non_finite_values_of_both():
+    bad = Z.copy()
+    bad[1, 2] = np.nan
+    sound, broken = units.update(units.init(3), Z), units.update(units.init(3), bad)
+    for first, second in ((sound, broken), (broken, sound)):
+        assert units.merge(first, second).nonfinite.to_numpy().tolist() == [0, 0, 1]
+    assert units.merge(broken, broken).nonfinite.to_numpy().tolist() == [0, 0, 2]
