@@ -30,7 +30,7 @@ def finish(started):
 
 
 def die_and_go_on(tmp_path, program, count, victim):
-    command = [sys.executable, program, str(tmp_path / "run"), "--rows", "40", "--steps", "4000"]
+    command = [sys.executable, program, str(tmp_path / "run"), "--rows", "16", "--steps", "2500"]
     started = processes.start(count, command, **PIPES)
     assert any(line.startswith("advance") for line in started[victim].stdout)
     began = time.monotonic()
