@@ -110,6 +110,10 @@ def open_run(path: Path, identity: Mapping[str, Any], *, fresh: bool = False) ->
         else:
             if not _told(True):
                 raise LabError(f"Process 0 could not open {path}, and says why.")
+            if not (path / store.CONFIG).exists():
+                raise LabError(
+                    f"{path} is not the folder that process 0 has opened: name one on a shared disk with --out."
+                )
             store.claim(path, identity)
             folder = store.RunFolder(path, identity)
             folder.load()
