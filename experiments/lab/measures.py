@@ -71,3 +71,17 @@ def log_time(life: Life) -> float | None:
 def trained(life: Life) -> float:
     """1 where the network has learned the function, 0 where it has not."""
     return float(life[-1]["end"] == "trained")
+
+
+def spread(player: str) -> Measure:
+    """The deviation of a player's gradient norm over its mean between looks, averaged over the second half."""
+
+    def measure(life: Life) -> float | None:
+        if _diverged(life):
+            return None
+        looks = [record for record in life[len(life) // 2 :] if record[f"{player}_gradient"]]
+        return float(
+            np.mean([look[f"{player}_gradient_deviation"] / look[f"{player}_gradient"] for look in looks])
+        )
+
+    return measure

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from experiments.lab.evidence import Claim, Comparison
-from experiments.lab.measures import diverged_rates, end, late, log_gradient, log_time, swing, trained
+from experiments.lab.measures import diverged_rates, end, late, log_gradient, log_time, spread, swing, trained
 
 _RELU = {"negative_slope": 0.0}
 _SLOPES = {"slope 0.01": {"negative_slope": 0.01}, "slope 0.2": {"negative_slope": 0.2}}
@@ -211,8 +211,8 @@ CLAIMS = (
             *(
                 Comparison(
                     "gan_images",
-                    f"deviation of the {player}'s gradient norm",
-                    late(f"{player}_gradient_deviation"),
+                    f"spread of the {player}'s gradient norm over its mean",
+                    spread(player),
                     {"arm": "relu"},
                     _IMAGE_PLAYERS,
                     ("normalisation",),

@@ -20,6 +20,7 @@ LEAD = (
     "named. Not supported: none does. The intervals are 95 % intervals corrected (Bonferroni) for the number of a "
     "sentence's differences; pairs in which a network diverged are left out, and fewer than three pairs show nothing. "
     "A difference that is not shown is not shown to be absent.",
+    "The networks are small and trained for minutes on a CPU: a verdict is one on these runs.",
 )
 _DASH = "\N{EN DASH}"
 _SHOWN = {1: "in favour", 0: "not shown", -1: "against"}
@@ -40,7 +41,8 @@ def report(findings: Sequence[Finding], folder: Path) -> None:
     ]
     store.write(folder / "claims.md", "\n\n".join(part.strip() for part in [*parts, f"`{COMMAND}`"]) + "\n")
     page = Page(TITLE, LEAD[0])
-    page.paragraph(LEAD[1])
+    for paragraph in LEAD[1:]:
+        page.paragraph(paragraph)
     page.table(verdicts)
     page.heading("Every difference")
     for table in details:
