@@ -25,7 +25,10 @@ def took(name: str) -> str:
     except OSError:
         return ""
     seconds = noted.get("seconds")
-    return f"{seconds / 60:.0f} min on {noted['cores']} cores" if seconds else ""
+    if not seconds:
+        return ""
+    minutes = f"{seconds / 60:.0f} min" if seconds >= 60 else "less than 1 min"
+    return f"{minutes} on {noted['cores']} cores"
 
 
 def main() -> None:

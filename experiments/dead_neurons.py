@@ -27,11 +27,11 @@ import numpy as np
 import optax
 from jax import Array, lax
 
-from experiments.lab import batches, cli, data, devices, interrupt, processes, store
+from experiments.lab import batches, cli, data, devices, interrupt, store
 from experiments.lab.errors import LabError
+from experiments.lab.experiment import Flags, carry_out, check_hidden, settings_of
 from experiments.lab.mlp import MLP, cross_entropy, look
-from experiments.lab.progress import progress
-from experiments.lab.sweep import Group, fingerprint, sweep
+from experiments.lab.sweep import Group
 from experiments.lab.watch import layers_to_json, recorded_steps, unwatched, watch
 from experiments.reports.dead_neurons import report
 
@@ -48,12 +48,12 @@ OPTIMIZERS = {
     "sgd": functools.partial(optax.sgd, momentum=0.9),
     "adam": optax.adam,
 }
-# From safe to too high: see the note on the pilot in results/.
+# From safe to too high.
 LEARNING_RATES = {"sgd": (0.003, 0.01, 0.03, 0.1), "adam": (0.001, 0.01, 0.03, 0.1)}
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Flags):
     """What is trained, on what, and where it is written."""
 
     out: Path = Path("runs/dead_neurons")
@@ -86,15 +86,6 @@ class Config:
 
     batch_size: int = 128
     """Images per training step."""
-
-    smoke: bool = False
-    """A few seconds on scikit-learn's digits, to see that everything works."""
-
-    full: bool = False
-    """All images of the data source, more seeds and more steps."""
-
-    fresh: bool = False
-    """Remove what an earlier run has left in the folder, and start over."""
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -199,33 +190,14 @@ def to_records(optimizer: str, config: Config, row: Row, history: History) -> li
 
 def check(config: Config) -> None:
     """Raises a LabError that says what is wrong with a configuration, if anything is."""
-    for name in ("seeds", "steps", "batch_size"):
-        if getattr(config, name) < 1:
-            raise LabError(f"--{name.replace('_', '-')} is {getattr(config, name)}: give 1 or more.")
-    for name in ("negative_slopes", "optimizers", "hidden"):
-        if not getattr(config, name):
-            raise LabError(f"--{name.replace('_', '-')} is empty: give one or more values.")
-    for name in ("negative_slopes", "optimizers", "learning_rates"):
-        values = getattr(config, name)
-        if len(set(values)) < len(values):
-            raise LabError(f"--{name.replace('_', '-')} names a value twice ({values}): give each once.")
-    if not all(width >= 1 for width in config.hidden):
-        raise LabError(f"--hidden is {config.hidden}: every layer needs a width of 1 or more.")
-    if not all(0 < rate < math.inf for rate in config.learning_rates):
-        raise LabError(f"--learning-rates is {config.learning_rates}: give positive numbers.")
-    if not all(math.isfinite(slope) for slope in config.negative_slopes):
-        raise LabError(f"--negative-slopes is {config.negative_slopes}: give finite numbers.")
-
-
-def identity_of(config: Config, dataset: data.Dataset) -> dict[str, Any]:
-    """The settings that determine the rows, and the data's checksum; where the data lie does not matter."""
-    settings = dataclasses.asdict(config)
-    for name in ("out", "data", "smoke", "full", "fresh"):
-        del settings[name]
-    settings["learning_rates"] = {
-        name: config.learning_rates or LEARNING_RATES[name] for name in config.optimizers
-    }
-    return {"experiment": NAME, **settings, "data_sha256": dataset.sha256}
+    at_least_one = (lambda value: value >= 1, "give 1 or more")
+    checks: dict[str, Any] = dict.fromkeys(("seeds", "steps", "batch_size"), at_least_one)
+    checks["negative_slopes"] = (math.isfinite, "give finite numbers")
+    checks["optimizers"] = (lambda name: name in OPTIMIZERS, f"give some of {', '.join(OPTIMIZERS)}")
+    if config.learning_rates:  # left out, each optimiser has its own
+        checks["learning_rates"] = (lambda rate: 0 < rate < math.inf, "give positive numbers")
+    settings_of(config, checks)
+    check_hidden(config.hidden)
 
 
 def run(config: Config) -> None:
@@ -237,17 +209,16 @@ def run(config: Config) -> None:
             f"--batch-size is {config.batch_size}, but there are {len(dataset.train_labels)} train images."
         )
     print(f"data: {dataset.describe()}")
-    groups, images = groups_of(config), batches.images_of(dataset)
-    identity = identity_of(config, dataset) | fingerprint(groups, images)
-    with processes.open_run(config.out, identity, fresh=config.fresh) as folder:
-        if folder.damaged:
-            print(
-                f"{folder.damaged} damaged file(s) in {config.out / store.CHUNKS}: those networks are trained again."
-            )
-        with progress("networks", sum(len(group.rows) for group in groups), len(folder.finished)) as advance:
-            records = sweep(groups, images, folder, advance)
-        if processes.leads():
-            report(records, config, dataset.describe(), len(dataset.test_labels))
+    outcome = carry_out(
+        NAME,
+        config,
+        groups_of(config),
+        batches.images_of(dataset),
+        "networks",
+        learning_rates={name: config.learning_rates or LEARNING_RATES[name] for name in config.optimizers},
+        data_sha256=dataset.sha256,
+    )
+    report(config, outcome, dataset.describe(), len(dataset.test_labels))
 
 
 def main() -> None:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from experiments.lab import plots, store
+from experiments.lab import plots
 from experiments.lab.cells import Cell, Measure, Units, accuracy, cells_of
-from experiments.lab.devices import environment
-from experiments.lab.page import Page
+from experiments.lab.experiment import Outcome, write_up
 from experiments.lab.statistics import Estimate, estimate
-from experiments.lab.store import Record
 from experiments.lab.table import Table
 from experiments.reports import dead_neurons_plots
 
@@ -98,47 +94,23 @@ def paired_table(cells: Sequence[Cell], hidden: Sequence[int]) -> Table | None:
     )
 
 
-def report(records: list[Record], config: Any, source: str, samples: int) -> None:
-    """Prints the table and writes everything but the rows into the run folder."""
-    cells, folder = cells_of(records), Path(config.out)
+def report(config: Any, outcome: Outcome, source: str, samples: int) -> None:
+    """Prints the tables and writes everything but the rows."""
+    cells = cells_of(outcome.records)
     table, paired = main_table(cells, config.hidden, samples), paired_table(cells, config.hidden)
-    about = environment() | {
-        "data": source,
-        "command": " ".join(["python -m experiments.dead_neurons", *sys.argv[1:]]),
-    }
-    store.write(folder / "environment.json", store.dump(about, indent=2) + "\n")
-    lead = (
+    lead = [
         f"A hidden unit is called always negative when its input is not above zero for any of {samples:,} test images: "
         "under ReLU such a unit is dead, under LeakyReLU it has become linear and still learns. "
-        f"{len(records[0]['always_negative'])} hidden layers; networks of one seed share their first weights and "
-        "their batches, and differ in the activation alone."
-    )
-    pictures = dead_neurons_plots.draw(cells, config.hidden, samples, folder) if plots.available() else []
-
-    page = Page(TITLE, lead)
-    page.paragraph(f"Data: {source}.", "facts")
-    for picture, caption in pictures:
-        page.figure(folder / picture, caption)
-    if not pictures:
-        page.paragraph(plots.MISSING, "note")
-    page.heading("What was measured")
-    page.table(table)
-    if paired is not None:
-        page.table(paired)
-    page.heading("How to repeat it")
-    page.listing(about["command"])
-    versions = ", ".join(f"{name} {version}" for name, version in about["packages"].items())
-    page_footer = [
-        f"{about['date']}, {about['cores']} cores of {about['processor']}, {about['platform']}; {versions}."
+        f"{len(config.hidden)} hidden layers; networks of one seed share their first weights and their batches, and "
+        "differ in the activation alone.",
+        f"Data: {source}.",
     ]
-    store.write(folder / "report.html", page.to_html(page_footer))
-
-    parts = [f"# {TITLE}", lead, f"Data: {source}.", table.to_markdown()]
-    parts += [paired.to_markdown()] if paired else []
-    parts += [f"![{caption}]({picture})" for picture, caption in pictures] or [plots.MISSING]
-    store.write(folder / "summary.md", "\n\n".join(part.strip() for part in parts) + "\n")
-
-    table.show()
-    if not pictures:
-        print(plots.MISSING)
-    print(f"\nrows, plots and page: {folder / 'report.html'}")
+    write_up(
+        "dead_neurons",
+        config,
+        outcome,
+        title=TITLE,
+        lead=lead,
+        tables=[table, *([paired] if paired else [])],
+        figures=dead_neurons_plots.figures(cells, config.hidden, samples),
+    )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,11 @@ from experiments.lab import plots
 from experiments.lab.cells import Cell, Measure, Units, accuracy
 
 
-def draw(cells: Sequence[Cell], hidden: Sequence[int], samples: int, folder: Path) -> list[tuple[str, str]]:
-    """Writes the plots; their file names and captions."""
-    drawn = []
-    for name, caption, plot in (
+def figures(
+    cells: Sequence[Cell], hidden: Sequence[int], samples: int
+) -> list[tuple[str, str, Callable[[], Any]]]:
+    """File name, caption, and what draws it."""
+    plots_of = (
         (
             "over_learning_rate.png",
             "Final share of always-negative units and test accuracy over the learning rate; bars are 95 % intervals "
@@ -32,10 +33,10 @@ def draw(cells: Sequence[Cell], hidden: Sequence[int], samples: int, folder: Pat
             "Share of always-negative units per hidden layer at the last step, mean over seeds.",
             in_depth,
         ),
-    ):
-        plots.save(plot(cells, hidden, samples), folder / name)
-        drawn.append((name, caption))
-    return drawn
+    )
+    return [
+        (name, caption, functools.partial(plot, cells, hidden, samples)) for name, caption, plot in plots_of
+    ]
 
 
 def over_learning_rate(cells: Sequence[Cell], hidden: Sequence[int], samples: int) -> Any:
