@@ -17,6 +17,8 @@ import numpy as np
 from jax_leaky.units._counts import UnitCounts, init
 
 _FORMAT = "jax_leaky.units 1"
+# MemoryError: of an array whose header claims more than there can be.
+_DAMAGE = (ValueError, KeyError, TypeError, EOFError, OSError, MemoryError)
 
 
 def save(path: str | os.PathLike[str], counts: UnitCounts | Mapping[str, UnitCounts]) -> None:
@@ -72,7 +74,7 @@ def load(path: str | os.PathLike[str]) -> UnitCounts | dict[str, UnitCounts]:
     with path.open("rb") as file:
         try:
             return _read(file)
-        except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, OSError) as error:
+        except (*_DAMAGE, zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(
                 f"path={str(path)!r} is truncated or not a file of units.save: count again, or name another."
             ) from error
@@ -90,6 +92,12 @@ def _layers(counts: Any) -> dict[str, UnitCounts]:
 
 
 def _read(file: Any) -> UnitCounts | dict[str, UnitCounts]:
+    # `save` does not compress, so that a member is no larger than the file; one that claims more would unpack to
+    # any size.
+    with zipfile.ZipFile(file) as members:
+        if sum(member.file_size for member in members.infolist()) > os.fstat(file.fileno()).st_size:
+            raise ValueError("members larger than the file")
+    file.seek(0)
     with np.load(file, allow_pickle=False) as archive:
         header = json.loads(archive["header"].tobytes())
         if header["format"] != _FORMAT:

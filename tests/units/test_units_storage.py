@@ -1,4 +1,5 @@
 import pickle
+import tracemalloc
 
 import jax
 import numpy as np
@@ -127,11 +128,26 @@ def foreign(path, kind):
                 np.savez(file, header=header, **(leaves | {"0.4": np.zeros(7, np.uint32)}))
             case "dtype":
                 np.savez(file, header=header, **(leaves | {"0.4": np.zeros(3, np.int64)}))
+            case "bomb":
+                zeros = {name: np.zeros((2**16, *leaf.shape), leaf.dtype) for name, leaf in leaves.items()}
+                np.savez_compressed(file, header=header, **zeros)
 
 
 @pytest.mark.parametrize(
     "kind",
-    ["text", "npy", "npz", "pickle", "objects", "another format", "no object", "missing", "shape", "dtype"],
+    [
+        "text",
+        "npy",
+        "npz",
+        "pickle",
+        "objects",
+        "another format",
+        "no object",
+        "missing",
+        "shape",
+        "dtype",
+        "bomb",
+    ],
 )
 def test_a_foreign_file_is_refused_in_one_sentence(tmp_path, kind):
     path = tmp_path / "foreign.npz"
@@ -146,3 +162,15 @@ def test_a_foreign_file_is_refused_in_one_sentence(tmp_path, kind):
 def test_a_missing_file_is_missing(tmp_path):
     with pytest.raises(FileNotFoundError):
         units.load(tmp_path / "none.npz")
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
+    path = tmp_path / "bomb.npz"
+    foreign(path, "bomb")
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"not a file of units\.save"):
+            units.load(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
