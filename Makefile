@@ -1,11 +1,11 @@
-# The whole project in four commands; `make help` explains them. They stand for the plain pip lines in README.md.
+# The whole project in five commands; `make help` explains them. They stand for the plain pip lines in README.md.
 # PYTHON picks the interpreter; left alone, the first of these that runs and is new enough is taken.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help experiment test check clean
+.PHONY: help experiment test check peers clean
 help:  ## this text
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
@@ -21,6 +21,10 @@ check: $(VENV)/.dev  ## set up, then lint, types, doctests and README's code blo
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --doctest-modules jax_leaky
 	$(BIN)/python -m pytest tests/test_readme.py
+
+peers: $(VENV)/.peers  ## set up (3 GB), then compare with PyTorch, TensorFlow, ONNX; compile for an H100 and a TPU
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n auto -m peer --ignore tests/tracing
+	JAX_PLATFORMS=cpu KERAS_BACKEND=jax $(BIN)/python -m pytest -m peer tests/tracing
 
 clean:  ## remove the environment and the caches; the results of runs stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info

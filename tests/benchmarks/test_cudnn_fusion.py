@@ -12,6 +12,7 @@ from experiments.benchmarks.cudnn_fusion import LAYERS
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.peer,
     pytest.mark.skipif(bool(deviceless.missing("cuda")), reason=deviceless.missing("cuda") or "never"),
 ]
 FUSED, LEFT = ["LeakyRelu"] * LAYERS, ["None"] * LAYERS

@@ -118,6 +118,7 @@ def test_attention_is_that_of_the_paper():
     np.testing.assert_allclose(got, np.where(y > 0, y, np.expm1(y)), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_twin_in_pytorch_is_as_large_and_gives_as_much(name):
     torch = pytest.importorskip("torch")

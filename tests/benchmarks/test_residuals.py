@@ -50,6 +50,7 @@ def compiled_for(platform, blocks):
 
 
 @pytest.mark.slow
+@pytest.mark.peer
 @pytest.mark.skipif(bool(deviceless.missing("cuda")), reason=deviceless.missing("cuda") or "never")
 def test_bits_on_an_h100():
     bounds = {"MLP, unrolled": 2.13, "MLP, in scan": 3.63, "MLP, frozen, in scan": 0.75}
@@ -60,6 +61,7 @@ def test_bits_on_an_h100():
 
 
 @pytest.mark.slow
+@pytest.mark.peer
 @pytest.mark.skipif(bool(deviceless.missing("tpu")), reason=deviceless.missing("tpu") or "never")
 def test_bits_on_a_tpu():
     found = compiled_for("tpu", ["MLP, in scan"])

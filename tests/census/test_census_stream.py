@@ -71,6 +71,7 @@ def test_a_tuple_is_spread_and_a_dict_or_named_tuple_is_one_argument() -> None:
     assert fired(census(lambda batch: layer(batch.image), [Batch(X, label)])) == count(X)
 
 
+@pytest.mark.peer
 def test_tensors_of_torch_are_arrays() -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is no dependency of the tests")
     assert fired(census(layer, [torch.from_numpy(X)])) == count(X)

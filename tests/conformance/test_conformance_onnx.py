@@ -11,6 +11,7 @@ from jax_leaky import leaky_relu
 
 onnx = pytest.importorskip("onnx", reason="onnx, whose backend tests these are, is not installed")
 
+pytestmark = pytest.mark.peer
 LIBRARY, VERSION = "ONNX reference", onnx.__version__
 OPERATORS = ("LeakyRelu", "PRelu")
 MODELS = (

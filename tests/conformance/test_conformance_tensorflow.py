@@ -9,6 +9,7 @@ from comparisons import SLOPE, Comparison, kept, ours, points, rounding
 tensorflow = pytest.importorskip("tensorflow", reason="tensorflow, which is compared with, is not installed")
 keras = pytest.importorskip("keras", reason="keras, which is compared with, is not installed")
 
+pytestmark = pytest.mark.peer
 LIBRARY, VERSION = "TensorFlow", tensorflow.__version__
 SHAPES = ((), (0,), (7,), (3, 4), (2, 3, 5))
 SLOPES = tuple(float(np.float32(slope)) for slope in (0, 0.01, 0.2, 1))  # theirs is a float32 whatever x is

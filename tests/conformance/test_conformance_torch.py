@@ -14,6 +14,7 @@ from jax_leaky import leaky_relu
 torch = pytest.importorskip("torch", reason="torch, whose samples these are, is not installed")
 pytest.importorskip("expecttest", reason="expecttest, which torch's samples import, is not installed")
 
+pytestmark = pytest.mark.peer
 LIBRARY, VERSION = "PyTorch", torch.__version__
 DTYPES = {
     "float16": (torch.float16, jnp.float16),

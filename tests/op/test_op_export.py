@@ -51,6 +51,7 @@ def test_lowers_for(platforms, slope, residual, forward_mode):
         check(exported.call(X, COTANGENT))
 
 
+@pytest.mark.peer
 @every_case
 @pytest.mark.parametrize("platforms", [("tpu",), PLATFORMS], ids="+".join)
 def test_survives_serialization_with_its_derivative(platforms, slope, residual, forward_mode):

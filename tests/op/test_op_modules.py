@@ -70,6 +70,7 @@ def test_prelu_starts_at_the_default_slope(flavour, functional):
     assert slope == np.float32(0.01)
 
 
+@pytest.mark.peer
 @both
 @pytest.mark.parametrize("num_features", [None, 6])
 @pytest.mark.parametrize(("residual", "forward_mode"), OPTIONS)

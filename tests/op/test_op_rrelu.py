@@ -76,6 +76,7 @@ def test_evaluation_has_the_mean_slope(evaluate):
     np.testing.assert_array_equal(evaluate(X, lower=0.25, upper=0.75), leaky_relu(X, 0.5))
 
 
+@pytest.mark.peer
 @each_evaluation
 def test_evaluation_equals_torch(evaluate):
     torch = pytest.importorskip("torch", reason="torch is an oracle, not a dependency")

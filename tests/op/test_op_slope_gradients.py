@@ -95,6 +95,7 @@ class TestGradients:
         np.testing.assert_allclose(aa, np.where(below, 6 * a * X[0] ** 3, 0).sum(), rtol=1e-5)
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("channels", [1, 6])
 @pytest.mark.parametrize("forward_mode", [False, True])
 def test_the_gradients_equal_torch_prelu(channels, forward_mode):

@@ -131,6 +131,7 @@ def test_a_product_that_underflows_still_has_the_slope_as_derivative(residual):
     oracle.assert_equal(pullback(jnp.ones_like(x))[0], np.array([0.01, 0.01, 1.0], np.float16))
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize(
     ("dtype", "slope"), [(jnp.float32, 0.01), (jnp.float64, 0.2), (jnp.float32, 0.0), (jnp.float64, -0.5)]
 )
