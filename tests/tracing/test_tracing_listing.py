@@ -42,6 +42,8 @@ def test_a_function_that_does_not_trace_is_one_sentence_with_its_cause():
     ) as caught:
         list_sites(fn, X)
     assert isinstance(caught.value.__cause__, jax.errors.TracerBoolConversionError)
+    with pytest.raises(TypeError, match=r"list_sites could not trace .*fn: TracerBoolConversionError: "):
+        list_sites(functools.partial(fn), X)
     with pytest.raises(TypeError, match=r"observe could not trace .*: TypeError: .*missing 1 required"):
         observe(mlp, firing)(W)
     with pytest.raises(TypeError, match="fn must be callable, got float"):
