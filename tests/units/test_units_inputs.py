@@ -1,5 +1,6 @@
 """Bad input: one sentence that names the argument, the value and the remedy."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -8,12 +9,13 @@ from jax_leaky import units
 
 Z = np.ones((4, 3), np.float32)
 COUNTS = units.init(3)
-STACK = __import__("jax").vmap(lambda _: units.init(3))(np.arange(2))
+STACK = jax.vmap(lambda _: units.init(3))(np.arange(2))
 
 TYPE_ERRORS = [
     (lambda: units.init(2.5), r"num_units=2\.5 is not an integer"),
     (lambda: units.init("many"), r"num_units='many' is not an integer"),
     (lambda: units.init(3, start=1.0), r"start=1\.0 is not an integer"),
+    (lambda: units.init(3, start=[[1], [2, 3]]), r"start=\[\[1\], \[2, 3\]\] is not an integer"),
     (lambda: units.init(3, start=True), "start=True is not an integer"),
     (lambda: units.init(3, start=np.arange(2)), "is not an integer: give the position"),
     (lambda: units.init(3, start=None), "start=None is not an integer"),
@@ -84,3 +86,8 @@ def test_value_errors(call, sentence):
     with pytest.raises(ValueError, match=sentence) as error:
         call()
     assert "\n" not in str(error.value)
+
+
+def test_a_batch_whose_samples_do_not_fit_a_count_is_refused():
+    with pytest.raises(ValueError, match=r"holds 2\*\*32 samples or more: update in smaller batches"):
+        jax.eval_shape(units.update, units.init(1), jax.ShapeDtypeStruct((2**32, 1), "float32"))
