@@ -21,23 +21,16 @@ import functools
 import itertools
 import math
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
-from jax import Array, lax
-from jax.typing import ArrayLike
 
 from experiments.lab import batches, cli, data, devices, interrupt, store
 from experiments.lab.errors import LabError
 from experiments.lab.experiment import Flags, carry_out, check_hidden, settings_of
-from experiments.lab.initialisations import initial_params
-from experiments.lab.redo import Params, restart
+from experiments.lab.permuted_tasks import Record, Row, Setting, live
 from experiments.lab.sweep import Group
 from experiments.reports.plasticity import report
-from jax_leaky import leaky_relu, units
 
 NAME = "plasticity"
 Arm = Literal["relu", "leaky_0.01", "leaky_0.2", "relu_redo", "leaky_0.2_leaky_he"]
@@ -109,123 +102,6 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-class Row(NamedTuple):
-    """One network.
-
-    Attributes:
-        negative_slope: of its activation.
-        gain_slope: that its first weights are made for.
-        tau: up to which dormant score a unit begins anew after a task; negative for never.
-        seed: of weights, tasks and batches.
-    """
-
-    negative_slope: np.float32
-    gain_slope: np.float32
-    tau: np.float32
-    seed: np.uint32
-
-
-class Record(NamedTuple):
-    """One task; summed up over several, along the first axis.
-
-    Attributes:
-        online_accuracy: of the predictions before each update.
-        always_negative: the share of hidden units at the task's end.
-        silent: always-negative units at the task's start, on its inputs.
-        revived: how many of those are so no more at its end.
-        died: units that are so at its end alone.
-        restarted: units that ReDo began anew.
-        effective_rank: of the last hidden layer's activations at the task's end.
-    """
-
-    online_accuracy: Array
-    always_negative: Array
-    silent: Array
-    revived: Array
-    died: Array
-    restarted: Array
-    effective_rank: Array
-
-
-def forward(params: Params, x: Array, negative_slope: ArrayLike) -> tuple[Array, list[Array]]:
-    """The logits and each hidden layer's pre-activations."""
-    seen: list[Array] = []
-    for place in range(len(params)):
-        z = x @ params[f"Dense_{place}"]["kernel"] + params[f"Dense_{place}"]["bias"]
-        seen.append(z)
-        x = leaky_relu(z, negative_slope)
-    return seen[-1], seen[:-1]
-
-
-def train(row: Row, images: batches.Images, *, config: Config) -> Record:
-    """One network's whole life; each record is the mean of some tasks, or their sum for counts."""
-    slope = row.negative_slope
-    everything, labels = images.train_images[: config.images], images.train_labels[: config.images]
-    widths = (everything.shape[1], *config.hidden, 10)
-    start_key, tasks_key = jax.random.split(jax.random.key(row.seed))
-    steps = len(everything) // config.batch_size
-
-    def loss(params: Params, x: Array, y: Array) -> tuple[Array, Array]:
-        logits, _ = forward(params, x, slope)
-        return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean(), logits
-
-    def look(params: Params, probe: Array) -> tuple[list[Array], list[Array], Array]:
-        """Per hidden layer which units are always negative and their dormant scores; the last one's rank."""
-        _, seen = forward(params, probe, slope)
-        summaries = [
-            units.summarize(
-                units.update(units.init(z.shape[1]), z, negative_slope=slope), negative_slope=slope
-            )
-            for z in seen
-        ]
-        masks = [summary.per_unit["always_negative"] for summary in summaries]
-        scores = [summary.per_unit["dormant_score"] for summary in summaries]
-        return masks, scores, units.effective_rank(leaky_relu(seen[-1], slope))
-
-    def task(params: Params, key: Array) -> tuple[Params, Record]:
-        pixels_key, order_key, fresh_key = jax.random.split(key, 3)
-        pixels = jax.random.permutation(pixels_key, everything.shape[1])
-        order = jax.random.permutation(order_key, len(everything))[: steps * config.batch_size]
-        # Rows are copied whole, and all batches of the task laid out before: picking single numbers in every step takes
-        # longer than the training.
-        ordered = jnp.asarray(everything)[order].T[pixels].T.reshape(steps, config.batch_size, -1)
-        probe = images.standardize(jnp.asarray(everything)[: config.probe].T[pixels].T)
-
-        def step(params: Params, batch: tuple[Array, Array]) -> tuple[Params, Array]:
-            x, y = images.standardize(batch[0]), batch[1]
-            gradient, logits = jax.grad(loss, has_aux=True)(params, x, y)
-            after = jax.tree.map(lambda value, slope: value - config.step_size * slope, params, gradient)
-            return after, (logits.argmax(-1) == y).mean()
-
-        before, _, _ = look(params, probe)
-        params, correct = lax.scan(step, params, (ordered, jnp.asarray(labels)[order].reshape(steps, -1)))
-        after, scores, rank = look(params, probe)
-        changes = [units.transitions(*layer) for layer in zip(before, after, strict=True)]
-        dormant = [score <= row.tau for score in scores]
-        record = Record(
-            online_accuracy=correct.mean(),
-            always_negative=jnp.concatenate(after).mean(),
-            silent=jnp.concatenate(before).sum(),
-            revived=jnp.stack([change.revived for change in changes]).sum(),
-            died=jnp.stack([change.died for change in changes]).sum(),
-            restarted=jnp.concatenate(dormant).sum().astype(jnp.float32),
-            effective_rank=rank,
-        )
-        return restart(params, initial_params("he", fresh_key, widths, slope), dormant), record
-
-    def some_tasks(params: Params, keys: Array) -> tuple[Params, Record]:
-        params, records = lax.scan(task, params, keys)
-        means = jax.tree.map(lambda values: values.mean(), records)
-        sums = jax.tree.map(lambda values: values.sum(), records)
-        return params, means._replace(
-            silent=sums.silent, revived=sums.revived, died=sums.died, restarted=sums.restarted
-        )
-
-    params = initial_params("leaky_he", start_key, widths, row.gain_slope)
-    keys = jax.random.split(tasks_key, config.tasks).reshape(-1, config.every)
-    return lax.scan(some_tasks, params, keys)[1]
-
-
 def groups_of(config: Config) -> list[Group]:
     """One compiled program for all arms; seeds outermost."""
     table = list(itertools.product(range(config.seeds), config.arms))
@@ -234,9 +110,10 @@ def groups_of(config: Config) -> list[Group]:
         slope, own_gain, redo = ARMS[arm]
         gain, tau = slope if own_gain else 0.0, config.tau if redo else _NEVER
         rows.append(Row(np.float32(slope), np.float32(gain), np.float32(tau), np.uint32(seed)))
+    setting = Setting(**{name: getattr(config, name) for name in Setting._fields})
     return [
         Group(
-            "networks", functools.partial(train, config=config), rows, functools.partial(to_records, config)
+            "networks", functools.partial(live, setting=setting), rows, functools.partial(to_records, config)
         )
     ]
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from experiments import plasticity
+from experiments.lab import permuted_tasks
 from experiments.lab.errors import LabError
 from experiments.lab.initialisations import initial_params
 from experiments.lab.redo import restart
@@ -58,7 +59,7 @@ def test_restart_takes_new_inputs_and_cuts_the_outputs():
 def test_the_forward_pass_against_numpy():
     params = initial_params("uniform", jax.random.key(0), (5, 4, 3), 0.0)
     x = np.random.default_rng(0).standard_normal((6, 5)).astype(np.float32)
-    logits, (z,) = plasticity.forward(params, jnp.array(x), 0.3)
+    logits, (z,) = permuted_tasks.forward(params, jnp.array(x), 0.3)
     expected = np.float64(x) @ np.float64(params["Dense_0"]["kernel"]) + np.float64(params["Dense_0"]["bias"])
     np.testing.assert_allclose(z, expected, rtol=1e-5, atol=1e-6)
     h = np.where(expected > 0, expected, 0.3 * expected)
