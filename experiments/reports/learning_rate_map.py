@@ -14,6 +14,7 @@ from experiments.lab.statistics import Estimate, estimate
 from experiments.lab.store import Record
 from experiments.lab.table import Table
 from experiments.lab.verdict import Finding, verdict_table
+from experiments.reports.learning_rate_map_plots import maps
 
 TITLE = "Where does LeakyReLU learn faster or better than ReLU?"
 # Measure: name, scale, decimals, and whether more is better.
@@ -96,7 +97,7 @@ def report(config: Any, outcome: Outcome, source: str, samples: int) -> None:
                 "maps.png",
                 "Difference from ReLU, mean over seeds; bold with a star where the corrected interval leaves out 0. "
                 "Green is better, brown worse.",
-                lambda: maps(config, cells),
+                lambda: maps(config, cells, MEASURES),
             )
         ],
     )
@@ -199,62 +200,6 @@ def main_table(cells: Cells) -> Table:
         text_columns=2,
         sections=len(cells.slopes) + 1,
     )
-
-
-def maps(config: Any, cells: Cells) -> Any:
-    """A row per measure, a column per optimiser; slope over learning rate."""
-    figure, axes = plots.panels(
-        len(MEASURES),
-        len(cells.optimizers),
-        "LeakyReLU against ReLU, over learning rate and slope",
-        f"mean difference over {config.seeds} paired seeds after {config.steps:,} steps; * shown after correction for "
-        "the number of comparisons",
-        width=max(7.5, 0.8 + 4.8 * len(cells.optimizers)),
-        height=1.4 + 2.5 * len(MEASURES),
-    )
-    for (row, column), panel in np.ndenumerate(axes):
-        name, optimizer = list(MEASURES)[row], cells.optimizers[column]
-        title, scale, digits, more_is_better = MEASURES[name]
-        rates = cells.rates(optimizer)
-        grid = [
-            [cells.against_relu((optimizer, rate, slope), name).scaled(scale) for rate in rates]
-            for slope in cells.slopes
-        ]
-        means = np.array([[one.mean for one in line] for line in grid])
-        every = [abs(cells.against_relu(cell, name).mean) * scale for cell in cells.lives if cell[2] != 0]
-        limit = max(float(np.nanpercentile(every, 90)) if np.isfinite(every).any() else 1.0, 1e-9)
-        panel.imshow(
-            means if more_is_better else -means,
-            cmap="BrBG",
-            vmin=-limit,
-            vmax=limit,
-            aspect="auto",
-            origin="lower",
-        )
-        for (y, x), mean in np.ndenumerate(means):
-            shown = is_shown(grid[y][x])
-            text = "\N{EN DASH}" if np.isnan(mean) else f"{mean:+.{digits}f}{'*' if shown else ''}"
-            panel.text(
-                x,
-                y,
-                text,
-                ha="center",
-                va="center",
-                fontsize=8.5,
-                fontweight="bold" if shown else "normal",
-                color="white" if abs(mean) > 0.55 * limit else plots.INK,
-            )
-        panel.grid(visible=False)
-        panel.tick_params(length=0)
-        panel.spines[:].set_visible(False)
-        panel.set_title(f"{optimizer}: {title}", loc="left")
-        panel.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
-        panel.set_yticks(range(len(cells.slopes)), [f"{slope:g}" for slope in cells.slopes])
-        if column == 0:
-            panel.set_ylabel("negative slope")
-        if row == len(MEASURES) - 1:
-            panel.set_xlabel("learning rate")
-    return figure
 
 
 def _accuracy(one: Estimate) -> float:

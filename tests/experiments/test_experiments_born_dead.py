@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import itertools
 import json
 import math
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from experiments import born_dead
+from experiments.lab import random_networks
 from experiments.lab.born_dead_theory import DEPTH_TEN, lower_bound, point_death
 from experiments.lab.errors import LabError
 
@@ -88,8 +90,8 @@ def test_a_layer_against_numpy_and_death_by_signs():
     weights[:, :, 0] = -np.abs(weights[:, :, 0])
     h[:, 0, :, 0] = np.abs(h[:, 0, :, 0])  # network 0 is killed for probe 0
     h[:, :, :, 1] = 0  # nothing reaches network 1: its signs are unknown
-    before = born_dead.Signal(jnp.array(h), jnp.zeros((2, 2, 64), bool))
-    signal = born_dead.through_layer(before, jnp.array(weights), jnp.array([0.0, 0.25]))
+    before = random_networks.Signal(jnp.array(h), jnp.zeros((2, 2, 64), bool))
+    signal = random_networks.through_layer(before, jnp.array(weights), jnp.array([0.0, 0.25]))
     z = np.einsum("oib,spib->spob", weights.astype(np.float64), h)
     np.testing.assert_allclose(signal.h[0], np.maximum(z[0], 0), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(signal.h[1], np.where(z[1] > 0, z[1], 0.25 * z[1]), rtol=1e-5, atol=1e-6)
@@ -101,21 +103,17 @@ def test_a_layer_against_numpy_and_death_by_signs():
 
 
 def test_a_signal_lost_by_underflow_is_collapsed_and_not_dead():
-    config = born_dead.Config(
-        widths=(1,), depths=(60,), input_dims=(1,), negative_slopes=(0.001,), networks=512
-    )
-    row = born_dead.Row(np.uint32(0), np.int32(0), np.int32(512))
-    probes = {"1": born_dead.probes_of(1, 2)}
-    counts = jax.jit(lambda row, data: born_dead.train(row, data, config=config, width=1, input_dim=1))(
-        row, probes
-    )
+    row = random_networks.Row(np.uint32(0), np.int32(0), np.int32(512))
+    probes = {"1": random_networks.probes_of(1, 2)}
+    draw = functools.partial(random_networks.draw, width=1, input_dim=1, hidden=59, negative_slopes=(0.001,))
+    counts = jax.jit(draw)(row, probes)
     assert counts.born_dead[-1, 0] == counts.point_dead[-1, 0] == 0
     assert counts.collapsed[-1, 0] == 512  # some 30 layers multiply by 0.001
     assert counts.collapsed[2, 0] == 0
 
 
 def test_probes_are_opposite_pairs_of_length_one():
-    probes = born_dead.probes_of(3, 9)
+    probes = random_networks.probes_of(3, 9)
     np.testing.assert_array_equal(probes[:5], -probes[5:])
     np.testing.assert_allclose(np.linalg.norm(probes, axis=1), 1, rtol=1e-6)
 
