@@ -12,8 +12,8 @@ help:  ## this text
 experiment: $(VENV)/.experiments  ## set up, then count dead neurons under ReLU and LeakyReLU: table, plots, HTML page in runs/
 	$(BIN)/python -m experiments.dead_neurons
 
-test: $(VENV)/.test  ## set up, then run the tests
-	$(BIN)/python -m pytest -n auto
+test: $(VENV)/.test  ## set up, then run the tests; FLAGS=--cov also measures what of jax_leaky they reach
+	$(BIN)/python -m pytest -n auto $(FLAGS)
 
 check: $(VENV)/.dev  ## set up, then lint, types, doctests and README's code blocks
 	$(BIN)/ruff check .
