@@ -90,7 +90,7 @@ def loop(
     ]
     computing = devices if devices is not None else jax.local_devices()
     for group in groups:
-        # The least that a row takes. What its steps take beyond, XLA does not tell before it has compiled them.
+        # The least that a row takes, asked before anything is compiled.
         state = jax.eval_shape(group.begin, group.rows[0], data)
         memory.check_program(group.name, memory.size(state) + memory.size(data), computing)
     table = enumerate((place, row) for place, group in enumerate(groups) for row in group.rows)
@@ -107,6 +107,7 @@ def loop(
     def work(device: Any) -> None:
         """Takes rows until there are none, or another device's thread has failed."""
         own = jax.device_put(data, device)
+        known: set[int] = set()  # groups whose step fits into this device's memory
         try:
             while not failed.is_set():
                 try:
@@ -116,6 +117,12 @@ def loop(
                 group, (begin, step, look) = groups[place], compiled[place]
                 given = jax.device_put(row, device)
                 state, seen, done = begin(given, own), [], 0
+                if place not in known:
+                    # The calls below find this compiled program in JAX's cache.
+                    analysis = step.lower(given, state, own).compile().memory_analysis()
+                    if analysis is not None:
+                        memory.check_program(group.name, analysis.temp_size_in_bytes, computing)
+                    known.add(place)
                 for moment in group.looks:
                     for _ in range(moment - done):
                         state = step(given, state, own)

@@ -67,6 +67,28 @@ def test_a_loop_whose_state_does_not_fit_is_refused_before_it_begins(tmp_path):
     assert not list((tmp_path / store.CHUNKS).iterdir())
 
 
+def test_a_loop_whose_step_does_not_fit_is_refused_before_the_step(tmp_path, monkeypatch):
+    def step(row, state, data):
+        matrix = jax.random.normal(jax.random.key(row.seed), (1000, 1000))  # 4 MB, of a state of 4 kB
+        return state | {"x": state["x"] + jnp.sin(jnp.outer(data, data)[0, 0] * matrix @ matrix).sum()}
+
+    group = toy_loop.groups(rows=1)[0]._replace(step=step)
+
+    def compute(path):
+        with store.open_run(path, {}) as folder:
+            return toy_loop.loop(
+                [group], toy_loop.DATA, folder, lambda _rows: None, devices=jax.devices()[:1]
+            )
+
+    monkeypatch.setattr(memory, "machine", lambda: 1000 * 1000)
+    with pytest.raises(LabError, match=r"tanh would take 0\.0 GB on 1 CPU.*: lower"):
+        compute(tmp_path / "refused")
+    assert not list((tmp_path / "refused" / store.CHUNKS).iterdir())
+    monkeypatch.setattr(memory, "machine", lambda: 100 * 1000 * 1000)
+    compute(tmp_path / "computed")
+    assert list((tmp_path / "computed" / store.CHUNKS).iterdir())
+
+
 def test_a_grid_too_large_is_refused_before_its_rows_are_made():
     config = dataclasses.replace(collapse.Config(), seeds=10**12)
     with pytest.raises(LabError, match=r"a grid of 18,000,000,000,000 networks.*lower --seeds"):
