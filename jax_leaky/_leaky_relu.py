@@ -35,11 +35,12 @@ def leaky_relu(
     and in TensorFlow; ``jax.nn.leaky_relu`` gives 1 there, and agrees everywhere else. NaN stays NaN.
 
     The result and what is kept are named ``"leaky_relu_output"`` and ``"leaky_relu_residual"``, for policies such as
-    ``jax.checkpoint_policies.save_only_these_names``.
+    ``jax.checkpoint_policies.save_only_these_names``. A slope that is an array and is differentiated needs x where
+    ``x <= 0`` as well, which is then kept, and carries the second name too.
 
     Args:
         x: array of any shape. A float dtype is kept, whatever the dtype of the slope; integers and bool become
-            floats, as in ``jax.nn``.
+            floats.
         negative_slope: a number, or an array that broadcasts against ``x`` (one slope per channel, say). It may be
             traced, vmapped and differentiated, and is rounded to the dtype of ``x`` first.
         residual: what the backward pass keeps. ``"bits"``: one bit per element. ``"mask"``: one byte per element.
@@ -86,10 +87,11 @@ def leaky_relu(
             f"residual='output' cannot tell the sign of x under negative_slope={number}, because it is below 0; "
             "use residual='bits'."
         )
-    dtype = jnp.result_type(x)
-    if not jnp.issubdtype(dtype, jnp.floating):
-        dtype = jnp.result_type(x, slope, 0.0)
-    x = jnp.broadcast_to(jnp.asarray(x, dtype), shape)
+    if jnp.issubdtype(jnp.result_type(x), jnp.floating):
+        x = jnp.asarray(x)  # without a dtype: the number 1.0 stays weakly typed
+    else:
+        x = jnp.asarray(x, jnp.result_type(x, slope, 0.0))
+    dtype, x = x.dtype, jnp.broadcast_to(x, shape)
     array = None if number is not None else jnp.asarray(slope, dtype)
     return _jitted(x, array, number, residual, bool(forward_mode))
 

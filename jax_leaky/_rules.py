@@ -26,7 +26,7 @@ RESIDUAL_NAME = "leaky_relu_residual"
 
 
 def _number_value(x: Array, slope: float) -> Array:
-    return lax.select(x > 0, x, x * jnp.asarray(slope, x.dtype))
+    return lax.select(x > 0, x, x * slope)  # the float takes the dtype of x, and leaves a weak type weak
 
 
 def _number_forward(x: Array, slope: float, residual: Residual) -> tuple[Array, Array]:
@@ -38,8 +38,10 @@ def _number_forward(x: Array, slope: float, residual: Residual) -> tuple[Array, 
 
 
 def _number_tangent(slope: float, residual: Residual, kept: Array, tangent: Array) -> Array:
-    scaled = tangent * jnp.asarray(slope, tangent.dtype)
-    return lax.select(was_positive(kept, tangent, residual), tangent, scaled)
+    positive, below = was_positive(kept, tangent, residual), tangent
+    if not abs(slope) <= jnp.finfo(tangent.dtype).max:  # transposed, what is not chosen becomes 0 * inf, NaN
+        below = lax.select(positive, jnp.zeros_like(tangent), tangent)
+    return lax.select(positive, tangent, below * slope)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2))
@@ -76,18 +78,20 @@ def _number_jvp(
 # where 0 * inf would be NaN.
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _choose_reverse(residual: Residual, positive: Array, kept: Array, p: Array, n: Array) -> Array:
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _choose_reverse(residual: Residual, name: str, positive: Array, kept: Array, p: Array, n: Array) -> Array:
     return lax.select(positive, p, n)
 
 
 def _choose_forward(
-    residual: Residual, positive: Array, kept: Array, p: Array, n: Array
+    residual: Residual, name: str, positive: Array, kept: Array, p: Array, n: Array
 ) -> tuple[Array, Array]:
-    return checkpoint_name(lax.select(positive, p, n), OUTPUT_NAME), kept
+    return checkpoint_name(lax.select(positive, p, n), name), kept
 
 
-def _choose_backward(residual: Residual, kept: Array, cotangent: Array) -> tuple[None, None, Array, Array]:
+def _choose_backward(
+    residual: Residual, name: str, kept: Array, cotangent: Array
+) -> tuple[None, None, Array, Array]:
     positive, zero = was_positive(kept, cotangent, residual), jnp.zeros_like(cotangent)
     return None, None, lax.select(positive, cotangent, zero), lax.select(positive, zero, cotangent)
 
@@ -95,16 +99,16 @@ def _choose_backward(residual: Residual, kept: Array, cotangent: Array) -> tuple
 _choose_reverse.defvjp(_choose_forward, _choose_backward)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _choose_both(residual: Residual, positive: Array, kept: Array, p: Array, n: Array) -> Array:
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _choose_both(residual: Residual, name: str, positive: Array, kept: Array, p: Array, n: Array) -> Array:
     return lax.select(positive, p, n)
 
 
 @_choose_both.defjvp
 def _choose_jvp(
-    residual: Residual, primals: tuple[Array, ...], tangents: tuple[Array, ...]
+    residual: Residual, name: str, primals: tuple[Array, ...], tangents: tuple[Array, ...]
 ) -> tuple[Array, Array]:
-    y, kept = _choose_forward(residual, *primals)
+    y, kept = _choose_forward(residual, name, *primals)
     tangent_map = jax.checkpoint(
         lambda kept, p, n: lax.select(was_positive(kept, p, residual), p, n), prevent_cse=False
     )
@@ -118,6 +122,6 @@ def array_slope(x: Array, slope: Array, residual: Residual, forward_mode: bool) 
     choose = partial(_choose_both if forward_mode else _choose_reverse, residual)
     positive = x > 0
     kept = checkpoint_name(keep_sign(x, residual), RESIDUAL_NAME)
-    below = choose(positive, kept, jnp.zeros_like(x), x)
+    below = choose(RESIDUAL_NAME, positive, kept, jnp.zeros_like(x), x)  # kept if the slope is differentiated
     slope = lax.expand_dims(slope, range(x.ndim - slope.ndim))
-    return choose(positive, kept, x, slope * below)
+    return choose(OUTPUT_NAME, positive, kept, x, slope * below)

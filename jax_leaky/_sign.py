@@ -24,13 +24,18 @@ def keep_sign(value: Array, residual: Residual) -> Array:
 
 
 def was_positive(kept: Array, like: Array, residual: Residual) -> Array:
-    """A bool array, True where x > 0, of the shape and sharding of ``like``: those of what ``keep_sign`` was given."""
+    """A bool array, True where x > 0, of the shape and sharding of ``like``: those of what ``keep_sign`` was given.
+
+    How the bits lie is read from ``kept``, not decided again: the backward pass may run under another mesh.
+    """
     if residual == "output":
         return kept > 0
-    axis = _packing_axis(like)
-    if residual == "mask" or axis is None:
+    if kept.dtype == jnp.bool_:
         return kept
-    return _unpack(kept, like.shape, axis)
+    eighths = [axis for axis, size in enumerate(kept.shape) if size != like.shape[axis]]
+    # Of an axis of size 1 or 0 there are as many eighths as elements; any such axis is unpacked alike.
+    eighths += [axis for axis, size in enumerate(like.shape) if isinstance(size, int) and size < 2]
+    return _unpack(kept, like.shape, eighths[0])
 
 
 # jnp.packbits packs as well, but goes through a transposition and a sum of 32-bit numbers. A shift and a sum of bytes
@@ -63,20 +68,28 @@ def _places(rank: int, axis: int) -> Array:
 
 
 def _packing_axis(value: Array) -> int | None:
-    """The axis along which eight elements share a byte: of the last two, the one that wastes fewer bits.
+    """The axis along which eight elements share a byte; None if there is none.
 
-    On a tie the last but one: there the eight elements of a byte lie in eight rows, and packing is arithmetic on
-    whole vector registers; along the last axis it moves data between their lanes. The rows of a matrix are a batch,
-    though, which may lie on several devices: they are packed only where 8 devices get a multiple of eight each. An
-    axis of unknown size (a symbolic dimension) or one that is sharded explicitly is not packed; None if none is left.
+    Of images, or whatever has four axes or more, the first: a TPU lays a convolution out with the batch next to the
+    channels, and cannot take bits apart along the width inside of it. Of all else that one of the last two which
+    wastes fewer bits, on a tie the last but one: there the eight elements of a byte lie in eight rows, and packing is
+    arithmetic on whole vector registers; along the last axis it moves data between their lanes.
+
+    The first axis may be a batch that lies on several devices, unless it is the only one. It is packed only where
+    each of 8 devices, or of all there are if there are more, gets whole bytes, so that none is exchanged. An axis of
+    unknown size (a symbolic dimension) or one that is sharded explicitly is not packed.
     """
-    spec = jax.typeof(value).sharding.spec
-    last = value.ndim - 1
+    sharding, last = jax.typeof(value).sharding, value.ndim - 1
+    whole_bytes = 8 * max(8, jax.device_count(), sharding.mesh.size)
 
     def can_be_packed(axis: int) -> bool:
-        if not isinstance(value.shape[axis], int) or (axis < len(spec) and spec[axis] is not None):
+        if not isinstance(value.shape[axis], int) or (
+            axis < len(sharding.spec) and sharding.spec[axis] is not None
+        ):
             return False
-        return axis == last or value.ndim > 2 or value.shape[axis] % 64 == 0
+        return axis > 0 or axis == last or value.shape[axis] % whole_bytes == 0
 
+    if value.ndim > 3 and can_be_packed(0):
+        return 0
     axes = filter(can_be_packed, range(max(last - 1, 0), last + 1))
     return min(axes, key=lambda axis: -value.shape[axis] % 8 / max(value.shape[axis], 1), default=None)

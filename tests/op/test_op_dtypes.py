@@ -55,3 +55,8 @@ def test_scalars(x):
 def test_numpy_in_jax_out():
     y = leaky_relu(np.ones((2, 3), np.float32))
     assert isinstance(y, jax.Array)
+
+
+def test_a_number_of_weak_type_stays_weak_as_in_jax_nn():
+    for activation in (leaky_relu, jax.nn.leaky_relu):
+        assert jax.jit(lambda x, f=activation: f(x, 0.25) * jnp.bfloat16(2))(1.0).dtype == jnp.bfloat16

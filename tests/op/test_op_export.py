@@ -74,3 +74,10 @@ def test_open_sizes(sizes, slope, residual, forward_mode):
     spec = jax.ShapeDtypeStruct(shape, jnp.float32)
     exported = export.export(value_and_pullback(slope, residual, forward_mode))(spec, spec)
     check(exported.call(X, COTANGENT))
+
+
+def test_an_open_size_beside_an_axis_of_one_element():
+    """Eighths of one element are one byte: the shape of what is kept does not tell that it was packed."""
+    spec = jax.ShapeDtypeStruct(export.symbolic_shape("batch, 1"), jnp.float32)
+    exported = export.export(value_and_pullback(0.25, "bits", False))(spec, spec)
+    check(exported.call(X[:, :1], COTANGENT[:, :1]), X[:, :1], COTANGENT[:, :1])

@@ -85,3 +85,13 @@ def test_the_tangent_of_a_differentiated_slope(residual):
 def test_without_it_jax_refuses(transform, residual, slope):
     with pytest.raises(TypeError, match=REFUSED):
         transform(partial(leaky_relu, negative_slope=slope, residual=residual))
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast:RuntimeWarning")
+@pytest.mark.parametrize("slope", [1e5, np.inf, -np.inf], ids=str)
+def test_a_slope_that_is_infinite_in_the_dtype_of_x_spares_what_is_above_zero(slope):
+    x = np.array([1, -1], np.float16)
+    f = partial(leaky_relu, negative_slope=slope, forward_mode=True)
+    tangent = jax.jvp(f, (x,), (np.ones_like(x),))[1]
+    for derivative in (tangent, oracle.run(f, np.ones_like(x), x)[1]):
+        np.testing.assert_array_equal(derivative, [1, np.sign(slope) * np.inf])

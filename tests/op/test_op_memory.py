@@ -11,7 +11,7 @@ import pytest
 from jax_leaky import leaky_relu
 
 # Bits: eight elements of a row to a byte; in three dimensions and more, eight of a row or of a column, whichever pads
-# less; columns of a matrix only in multiples of 64. The figures are counted on paper.
+# less; columns of a matrix, and eight images of a batch, only in multiples of 64. The figures are counted on paper.
 BYTES_OF_BITS = {
     (): 1,  # one element, one bool
     (0,): 0,
@@ -33,6 +33,7 @@ BYTES_OF_BITS = {
     (2, 8, 10): 2 * 10,  # columns of 8
     (2, 28, 28, 3): 2 * 28 * 4 * 3,  # 28 columns in 4 bytes, for each of 3 channels
     (5, 7, 7, 64): 5 * 7 * 7 * 8,
+    (64, 7, 7, 3): 8 * 7 * 7 * 3,  # 64 images: no padding
 }
 forward_or_not = pytest.mark.parametrize("forward_mode", [False, True], ids=["reverse", "both"])
 
@@ -73,7 +74,9 @@ def test_the_arrays_that_are_held_have_these_bytes():
 
 
 @pytest.mark.parametrize(
-    "shape", [(), (9,), (3, 5), (7, 9), (12, 12), (0, 5), (5, 0), (2, 3, 4), (1, 1)], ids=str
+    "shape",
+    [(), (9,), (3, 5), (7, 9), (12, 12), (0, 5), (5, 0), (2, 3, 4), (1, 1), (64, 3, 5, 2), (0, 1, 1, 2)],
+    ids=str,
 )
 def test_empty_odd_and_scalar_shapes_give_the_right_gradient(shape):
     x = np.asarray(np.random.default_rng(0).standard_normal(shape), np.float32)

@@ -127,3 +127,16 @@ def test_the_residual_can_be_saved_by_its_name(slope, capsys):
         jax.checkpoint(lambda x: leaky_relu(3 * x, slope), policy=policy), X
     )
     assert f"u8[{X.shape[0]},{-(-X.shape[1] // 8)}]" in capsys.readouterr().out  # the bits, eight to a byte
+
+
+@pytest.mark.parametrize("forward_mode", [False, True], ids=["reverse", "both"])
+def test_each_name_is_of_one_array_though_the_slope_is_differentiated(forward_mode, capsys):
+    def f(x, slope):
+        return (leaky_relu(x, slope, forward_mode=forward_mode) ** 2).sum()
+
+    for name, bits in {"leaky_relu_output": set(), "leaky_relu_residual": {"u8[8,2]"}}.items():
+        checkpointed = jax.checkpoint(f, policy=policies.save_only_these_names(name))
+        jax.ad_checkpoint.print_saved_residuals(checkpointed, X, np.full(16, 0.25, np.float32))
+        printed = [line.split()[0] for line in capsys.readouterr().out.splitlines() if "output of" in line]
+        assert printed.count("f32[8,16]") == 1
+        assert set(printed) - {"f32[8,16]"} == bits

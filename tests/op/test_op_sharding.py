@@ -1,6 +1,8 @@
 """The op over four devices: shard_map, sharded inputs under automatic and explicit sharding, and what is exchanged."""
 
 import re
+import subprocess
+import sys
 from functools import partial
 
 import jax
@@ -18,6 +20,7 @@ COLLECTIVE = re.compile(
     r"= \(?(\w+)\[\S* (all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(?:-start)?\("
 )
 BATCH, FEATURES = P("devices", None), P(None, "devices")
+IMAGES = P("devices", None, None, None)
 WHOLE_BYTES = [
     ((32, 64), BATCH),
     ((16, 64), BATCH),
@@ -25,6 +28,8 @@ WHOLE_BYTES = [
     ((512, 20), BATCH),
     ((16, 64), FEATURES),
     ((512, 20), FEATURES),
+    ((64, 4, 8, 3), IMAGES),
+    ((16, 4, 8, 3), IMAGES),
 ]
 CUT_BYTES = [
     ((64, 20), FEATURES),
@@ -41,7 +46,7 @@ every_mode = pytest.mark.parametrize(("slope", "residual", "forward_mode"), MODE
 
 
 def placements(chosen):
-    ids = [f"{shape}-{'batch' if spec is BATCH else 'features'}" for shape, spec in chosen]
+    ids = [f"{shape}-{'features' if spec is FEATURES else 'batch'}" for shape, spec in chosen]
     return pytest.mark.parametrize(("shape", "spec"), chosen, ids=ids)
 
 
@@ -118,3 +123,23 @@ def test_devices_exchange_nothing(residual, shape, spec):
 def test_devices_exchange_signs_at_most_where_they_share_a_byte(shape, spec):
     """Under automatic sharding XLA alone knows the axis; it then sends bits or bools, never an activation."""
     assert {dtype for dtype, _ in exchanged("bits", shape, spec)} <= {"u8", "pred"}
+
+
+MANY_DEVICES = """
+import jax, jax.numpy as jnp, sys
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax_leaky import leaky_relu
+jax.config.update("jax_num_cpu_devices", 16)
+mesh = jax.make_mesh((16,), ("devices",), axis_types=(AxisType.Auto,))
+sharding = NamedSharding(mesh, PartitionSpec("devices"))
+x = jax.ShapeDtypeStruct(eval(sys.argv[1]), jnp.float32, sharding=sharding)
+print(jax.jit(lambda x, g: jax.vjp(leaky_relu, x)[1](g)).lower(x, x).compile().as_text())
+"""
+
+
+@pytest.mark.parametrize("shape", [(64, 16), (128, 16), (64, 4, 8, 3), (128, 4, 8, 3)], ids=str)
+def test_sixteen_devices_exchange_nothing_of_a_batch_though_each_holds_only_four_or_eight(shape):
+    command = [sys.executable, "-c", MANY_DEVICES, str(shape)]
+    program = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "ENTRY" in program
+    assert COLLECTIVE.findall(program) == []
