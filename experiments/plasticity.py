@@ -1,13 +1,17 @@
 """Does a network lose its ability to learn over hundreds of tasks, and do its silent units come back?
 
 Trains one network on a sequence of tasks without an end between them: each is the same images with their pixels in a
-new random order, seen once. Counts always-negative units at the start of every task and at its end, so that a unit
-that comes back by learning is told from one that a new task's inputs have woken.
+new random order, seen once. Counts always-negative units at the start of every task and at its end, layer by layer, so
+that a unit that comes back by learning is told from one that a new task's inputs have woken, and one that moves itself
+from one whose inputs the layers below have moved.
 
     python -m experiments.plasticity --smoke                          a few seconds, on scikit-learn's digits
     python -m experiments.plasticity                                  the default: minutes
-    python -m experiments.plasticity --tasks 800 --step-size 0.03     longer and harder
+    python -m experiments.plasticity --tasks 800 --step-size 0.1      longer and harder
     python -m experiments.plasticity --full                           all images, width 2000, 800 tasks; a GPU's work
+
+A finished network is kept. One that a kill interrupts begins anew: what is lost is, for each device, one network's
+time, seconds by default and hours with --full.
 
 References:
     Dohare et al.: Loss of plasticity in deep continual learning, Nature 632, 2024.
@@ -20,6 +24,7 @@ import dataclasses
 import functools
 import itertools
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,8 +33,8 @@ import numpy as np
 from experiments.lab import batches, cli, data, devices, interrupt, store
 from experiments.lab.errors import LabError
 from experiments.lab.experiment import Flags, carry_out, check_hidden, settings_of
-from experiments.lab.permuted_tasks import Record, Row, Setting, live
-from experiments.lab.sweep import Group
+from experiments.lab.loop import Loop, loop
+from experiments.lab.permuted_tasks import Record, Row, Setting, begin, look, step
 from experiments.reports.plasticity import report
 
 NAME = "plasticity"
@@ -53,10 +58,10 @@ class Config(Flags):
     """The folder of the run: rows, plots and page.
     A folder that holds a run of other settings is refused, not overwritten."""
 
-    seeds: int = 3
+    seeds: int = 10
     """Networks, of seed 0, 1, 2, ..., per arm."""
 
-    tasks: int = 200
+    tasks: int = 400
     """Random orders of the pixels, one after the other."""
 
     data: str = "auto"
@@ -75,14 +80,15 @@ class Config(Flags):
     batch_size: int = 10
     """Images per training step."""
 
-    step_size: float = 0.01
-    """Of stochastic gradient descent without momentum."""
+    step_size: float = 0.03
+    """Of stochastic gradient descent without momentum; with --full 0.01."""
 
     tau: float = 0.025
     """The dormant score up to which ReDo takes a unit as dormant."""
 
-    probe: int = 500
-    """Images of the task on which units are counted."""
+    probe: int = 0
+    """Units are counted on the first so many images of the task; 0 for all of them.
+    On all, a silent ReLU unit is one that receives no gradient from any image of the task."""
 
     every: int = 10
     """Tasks that are taken together in one record."""
@@ -96,43 +102,69 @@ PRESETS: dict[str, dict[str, Any]] = {
         "images": 400,
         "hidden": (32, 32),
         "every": 2,
-        "probe": 100,
     },
-    "full": {"seeds": 10, "tasks": 800, "hidden": (2000, 2000, 2000), "batch_size": 1, "images": 60_000},
+    "full": {
+        "seeds": 10,
+        "tasks": 800,
+        "hidden": (2000, 2000, 2000),
+        "batch_size": 1,
+        "images": 60_000,
+        "step_size": 0.01,
+    },
 }
 
 
-def groups_of(config: Config) -> list[Group]:
-    """One compiled program for all arms; seeds outermost."""
-    table = list(itertools.product(range(config.seeds), config.arms))
+def groups_of(config: Config) -> list[Loop]:
+    """One compiled step for all arms; seeds outermost."""
     rows = []
-    for seed, arm in table:
+    for seed, arm in itertools.product(range(config.seeds), config.arms):
         slope, own_gain, redo = ARMS[arm]
         gain, tau = slope if own_gain else 0.0, config.tau if redo else _NEVER
         rows.append(Row(np.float32(slope), np.float32(gain), np.float32(tau), np.uint32(seed)))
     setting = Setting(**{name: getattr(config, name) for name in Setting._fields})
+    setting = setting._replace(probe=config.probe or config.images)
     return [
-        Group(
-            "networks", functools.partial(live, setting=setting), rows, functools.partial(to_records, config)
+        Loop(
+            "networks",
+            functools.partial(begin, setting=setting),
+            functools.partial(step, setting=setting),
+            look,
+            range(1, config.tasks // config.every + 1),
+            rows,
+            functools.partial(to_records, config),
         )
     ]
 
 
-def to_records(config: Config, row: Row, life: Record) -> list[store.Record]:
-    """A row for every few tasks of a network."""
+def to_records(config: Config, row: Row, life: Sequence[Record]) -> list[store.Record]:
+    """A row for every few tasks of a network; what is counted in all hidden layers and, as a list, in each."""
     key = float(row.negative_slope), bool(row.gain_slope), bool(row.tau >= 0)
     arm = next(name for name, (slope, *rest) in ARMS.items() if (float(np.float32(slope)), *rest) == key)
-    return [
-        {
-            "arm": arm,
-            "negative_slope": store.number(row.negative_slope),
-            "seed": int(row.seed),
-            "task": (place + 1) * config.every,
-            **{name: store.number(values[place], 6) for name, values in life._asdict().items()},
-            "dead": None if row.negative_slope else store.number(life.always_negative[place], 6),
-        }
-        for place in range(config.tasks // config.every)
-    ]
+    records: list[store.Record] = []
+    for place, record in enumerate(life):
+        shares = {name: store.number(value, 6) for name, value in record.shares._asdict().items()}
+        counts = record.counts._asdict()
+        totals = {name: _whole(counts[name].sum()) for name in ("silent", "revived", "died")}
+        records.append(
+            {
+                "arm": arm,
+                "negative_slope": store.number(row.negative_slope),
+                "seed": int(row.seed),
+                "task": (place + 1) * config.every,
+                **shares,
+                "dead": None if row.negative_slope else shares["always_negative"],
+                **totals,
+                "restarted": _whole(record.restarted),
+                **{f"{name}_by_layer": [_whole(one) for one in layers] for name, layers in counts.items()},
+                "diverged": None in shares.values() or bool(records and records[-1]["diverged"]),
+            }
+        )
+    return records
+
+
+def _whole(value: Any) -> int | None:
+    """A count that came as a float32; None where it is not finite."""
+    return int(value) if math.isfinite(value) else None
 
 
 def check(config: Config) -> None:
@@ -141,10 +173,11 @@ def check(config: Config) -> None:
     positive = (lambda value: 0 < value < math.inf, "give a positive number")
     settings_of(
         config,
-        dict.fromkeys(("seeds", "tasks", "images", "batch_size", "every", "probe"), at_least_one)
+        dict.fromkeys(("seeds", "tasks", "images", "batch_size", "every"), at_least_one)
         | {
             "step_size": positive,
             "tau": (lambda value: 0 <= value < math.inf, "give 0 or more"),
+            "probe": (lambda value: 0 <= value <= config.images, f"give 0 to {config.images}, the images"),
             "arms": (lambda value: value in ARMS, f"give some of {', '.join(ARMS)}"),
         },
     )
@@ -162,7 +195,7 @@ def run(config: Config) -> None:
             f"--images is {config.images}: give {config.batch_size} to {len(dataset.train_labels)}, the train images."
         )
     images = batches.images_of(dataset)
-    outcome = carry_out(NAME, config, groups_of(config), images, "networks", data_sha256=dataset.sha256)
+    outcome = carry_out(NAME, config, groups_of(config), images, "networks", loop, data_sha256=dataset.sha256)
     report(config, outcome, dataset.describe())
 
 

@@ -1,5 +1,10 @@
 """The life of one network over tasks without an end: the same images, their pixels in a new order for each task.
 
+For `experiments.lab.loop`: a step is a few tasks, so that a network of hours is not one call of XLA that hears no
+Ctrl-C. A ReLU unit that fires on none of a task's images receives no gradient from any of them and cannot move its
+incoming weights. Whether such a unit comes back is counted per layer, because the layers below it may move its inputs;
+nothing is below the first hidden layer, whose inputs stay as they are within a task.
+
 References:
     Dohare et al.: Loss of plasticity in deep continual learning, Nature 632, 2024.
 """
@@ -19,6 +24,9 @@ from experiments.lab import batches
 from experiments.lab.initialisations import initial_params
 from experiments.lab.redo import Params, restart
 from jax_leaky import leaky_relu, units
+
+# At most: the singular values of 60,000 x 2,000 activations would take longer than the task.
+_RANK_IMAGES = 2000
 
 
 class Row(NamedTuple):
@@ -47,7 +55,7 @@ class Setting(NamedTuple):
         images: of each task.
         batch_size: images per step.
         step_size: of stochastic gradient descent without momentum.
-        probe: images of the task on which units are counted.
+        probe: units are counted on the first so many images of the task.
     """
 
     hidden: tuple[int, ...]
@@ -59,72 +67,140 @@ class Setting(NamedTuple):
     probe: int
 
 
-class Record(NamedTuple):
-    """One task; several, along the first axis, or taken together: the mean of shares, the sum of counts.
+class Shares(NamedTuple):
+    """Of one task, or the means over several.
 
     Attributes:
         online_accuracy: of the predictions before each update.
         always_negative: the share of hidden units at the task's end.
-        silent: always-negative units at the task's start, on its inputs.
-        revived: how many of those are so no more at its end.
-        died: units that are so at its end alone.
-        restarted: units that ReDo began anew.
         effective_rank: of the last hidden layer's activations at the task's end.
     """
 
     online_accuracy: Array
     always_negative: Array
+    effective_rank: Array
+
+
+class Counts(NamedTuple):
+    """Units of each hidden layer, (layers,), in one task, or the sums over several. Silent: always negative.
+
+    Attributes:
+        silent: at the task's start, on its inputs.
+        revived: how many of those are not silent at its end.
+        died: units that are silent at its end alone.
+        from_below: of the revived, those that fire with the incoming weights of the start on what the layers below
+            give at the end; in the first hidden layer there can be none.
+        by_itself: of the revived, those that fire with the incoming weights of the end on what the layers below gave at
+            the start; in the first hidden layer it is all of them.
+        unmoved: of the silent, those whose incoming weights and bias at the end are those of the start, to the bit.
+    """
+
     silent: Array
     revived: Array
     died: Array
+    from_below: Array
+    by_itself: Array
+    unmoved: Array
+
+
+class Record(NamedTuple):
+    """One task, or several taken together.
+
+    Attributes:
+        shares: of all hidden layers.
+        counts: of each.
+        restarted: units that ReDo began anew after the task; the sum over several.
+    """
+
+    shares: Shares
+    counts: Counts
     restarted: Array
-    effective_rank: Array
+
+
+class State(NamedTuple):
+    """A network in its life.
+
+    Attributes:
+        params: its weights.
+        number: records made.
+        record: the last of them; zeros before the first.
+    """
+
+    params: Params
+    number: Array
+    record: Record
 
 
 def forward(params: Params, x: Array, negative_slope: ArrayLike) -> tuple[Array, list[Array]]:
     """The logits and each hidden layer's pre-activations."""
     seen: list[Array] = []
     for place in range(len(params)):
-        z = x @ params[f"Dense_{place}"]["kernel"] + params[f"Dense_{place}"]["bias"]
-        seen.append(z)
-        x = leaky_relu(z, negative_slope)
+        seen.append(_affine(params[f"Dense_{place}"], x))
+        x = leaky_relu(seen[-1], negative_slope)
     return seen[-1], seen[:-1]
 
 
-def look(params: Params, probe: Array, negative_slope: ArrayLike) -> tuple[list[Array], list[Array], Array]:
-    """Per hidden layer which units are always negative and their dormant scores; the last one's effective rank."""
-    _, seen = forward(params, probe, negative_slope)
-    summaries = [
-        units.summarize(
-            units.update(units.init(z.shape[1]), z, negative_slope=negative_slope),
-            negative_slope=negative_slope,
+def count(z: Array, negative_slope: ArrayLike) -> tuple[Array, Array]:
+    """Which units of z: (images, units) are always negative, as 1, 0 or NaN, and their dormant scores."""
+    counts = units.update(units.init(z.shape[1]), z, negative_slope=negative_slope)
+    per_unit = units.summarize(counts, negative_slope=negative_slope).per_unit
+    return per_unit["always_negative"], per_unit["dormant_score"]
+
+
+def compare(before: Params, after: Params, probe: Array, negative_slope: ArrayLike) -> Counts:
+    """What has become of the hidden units between two moments, by layer."""
+    layers = []
+    lower_before = lower_after = probe
+    for place in range(len(before) - 1):
+        old, new = before[f"Dense_{place}"], after[f"Dense_{place}"]
+        z_before, z_after = _affine(old, lower_before), _affine(new, lower_after)
+        was, now, below_alone, itself_alone = (
+            count(z, negative_slope)[0]
+            for z in (z_before, z_after, _affine(old, lower_after), _affine(new, lower_before))
         )
-        for z in seen
-    ]
-    masks = [summary.per_unit["always_negative"] for summary in summaries]
-    scores = [summary.per_unit["dormant_score"] for summary in summaries]
-    return masks, scores, units.effective_rank(leaky_relu(seen[-1], negative_slope))
+        same = (old["kernel"] == new["kernel"]).all(0) & (old["bias"] == new["bias"])
+        change, revived = units.transitions(was, now), was * (1 - now)
+        layers.append(
+            Counts(
+                silent=was.sum(),
+                revived=change.revived,
+                died=change.died,
+                from_below=(revived * (1 - below_alone)).sum(),
+                by_itself=(revived * (1 - itself_alone)).sum(),
+                unmoved=(was * same).sum(),
+            )
+        )
+        lower_before, lower_after = (leaky_relu(z, negative_slope) for z in (z_before, z_after))
+    return jax.tree.map(lambda *values: jnp.stack(values), *layers)
 
 
-def live(row: Row, images: batches.Images, *, setting: Setting) -> Record:
-    """One network's whole life: a record for every `setting.every` tasks, along the first axis."""
+def begin(row: Row, images: batches.Images, *, setting: Setting) -> State:
+    """The first weights."""
+    key, _ = jax.random.split(jax.random.key(row.seed))
+    none, by_layer = jnp.float32(0), jnp.zeros(len(setting.hidden))
+    record = Record(Shares(none, none, none), Counts(*[by_layer] * len(Counts._fields)), none)
+    return State(
+        initial_params("leaky_he", key, _widths(images, setting), row.gain_slope), jnp.int32(0), record
+    )
+
+
+def step(row: Row, state: State, images: batches.Images, *, setting: Setting) -> State:
+    """The next `setting.every` tasks."""
     slope = row.negative_slope
     everything, labels = images.train_images[: setting.images], images.train_labels[: setting.images]
-    widths = (everything.shape[1], *setting.hidden, 10)
-    start_key, tasks_key = jax.random.split(jax.random.key(row.seed))
     steps = len(everything) // setting.batch_size
 
     def loss(params: Params, x: Array, y: Array) -> tuple[Array, Array]:
         logits, _ = forward(params, x, slope)
         return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean(), logits
 
-    def step(params: Params, batch: tuple[Array, Array]) -> tuple[Params, Array]:
+    def update(params: Params, batch: tuple[Array, Array]) -> tuple[Params, Array]:
         x, y = images.standardize(batch[0]), batch[1]
         gradient, logits = jax.grad(loss, has_aux=True)(params, x, y)
         after = jax.tree.map(lambda value, change: value - setting.step_size * change, params, gradient)
         return after, (logits.argmax(-1) == y).mean()
 
-    def task(params: Params, key: Array) -> tuple[Params, Record]:
+    def task(before: Params, key: Array) -> tuple[Params, Record]:
         pixels_key, order_key, fresh_key = jax.random.split(key, 3)
         pixels = jax.random.permutation(pixels_key, everything.shape[1])
         order = jax.random.permutation(order_key, len(everything))[: steps * setting.batch_size]
@@ -133,30 +209,39 @@ def live(row: Row, images: batches.Images, *, setting: Setting) -> Record:
         ordered = jnp.asarray(everything)[order].T[pixels].T.reshape(steps, setting.batch_size, -1)
         probe = images.standardize(jnp.asarray(everything)[: setting.probe].T[pixels].T)
 
-        before, _, _ = look(params, probe, slope)
-        params, correct = lax.scan(step, params, (ordered, jnp.asarray(labels)[order].reshape(steps, -1)))
-        after, scores, rank = look(params, probe, slope)
-        changes = [units.transitions(*layer) for layer in zip(before, after, strict=True)]
+        after, correct = lax.scan(update, before, (ordered, jnp.asarray(labels)[order].reshape(steps, -1)))
+        _, seen = forward(after, probe, slope)
+        silent, scores = zip(*(count(z, slope) for z in seen), strict=True)
         dormant = [score <= row.tau for score in scores]
-        record = Record(
-            online_accuracy=correct.mean(),
-            always_negative=jnp.concatenate(after).mean(),
-            silent=jnp.concatenate(before).sum(),
-            revived=jnp.stack([change.revived for change in changes]).sum(),
-            died=jnp.stack([change.died for change in changes]).sum(),
-            restarted=jnp.concatenate(dormant).sum().astype(jnp.float32),
-            effective_rank=rank,
+        shares = Shares(
+            correct.mean(),
+            jnp.concatenate(silent).mean(),
+            units.effective_rank(leaky_relu(seen[-1][:_RANK_IMAGES], slope)),
         )
-        return restart(params, initial_params("he", fresh_key, widths, slope), dormant), record
+        restarted = jnp.concatenate(dormant).sum().astype(jnp.float32)
+        record = Record(shares, compare(before, after, probe, slope), restarted)
+        fresh = initial_params("he", fresh_key, _widths(images, setting), slope)
+        return restart(after, fresh, dormant), record
 
-    def some_tasks(params: Params, keys: Array) -> tuple[Params, Record]:
-        params, records = lax.scan(task, params, keys)
-        means = jax.tree.map(lambda values: values.mean(), records)
-        sums = jax.tree.map(lambda values: values.sum(), records)
-        return params, means._replace(
-            silent=sums.silent, revived=sums.revived, died=sums.died, restarted=sums.restarted
-        )
-
-    params = initial_params("leaky_he", start_key, widths, row.gain_slope)
+    _, tasks_key = jax.random.split(jax.random.key(row.seed))
     keys = jax.random.split(tasks_key, setting.tasks).reshape(-1, setting.every)
-    return lax.scan(some_tasks, params, keys)[1]
+    params, records = lax.scan(task, state.params, keys[state.number])
+    record = Record(
+        jax.tree.map(lambda values: values.mean(0), records.shares),
+        jax.tree.map(lambda values: values.sum(0), records.counts),
+        records.restarted.sum(),
+    )
+    return State(params, state.number + 1, record)
+
+
+def look(row: Row, state: State, images: batches.Images) -> Record:  # noqa: ARG001 - what the engine gives
+    """The last record."""
+    return state.record
+
+
+def _affine(layer: dict[str, Array], x: Array) -> Array:
+    return x @ layer["kernel"] + layer["bias"]
+
+
+def _widths(images: batches.Images, setting: Setting) -> tuple[int, ...]:
+    return (images.train_images.shape[1], *setting.hidden, 10)

@@ -1,16 +1,19 @@
-"""What the plasticity experiment shows: accuracy, silent units and rank over the tasks, and who comes back."""
+"""What the plasticity experiment shows: accuracy, silent units and rank over the tasks; who comes back, and how."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from experiments.lab import plots
 from experiments.lab.experiment import Outcome, write_up
+from experiments.lab.lives import BASELINE, Life, Lives, Measure, lives_of
+from experiments.lab.paired import differences, is_shown, simultaneous
 from experiments.lab.statistics import Estimate, estimate
 from experiments.lab.store import Record
 from experiments.lab.table import Table
 from experiments.lab.verdict import Finding, verdict_table
+from experiments.reports.plasticity_layers import FEW, ratio, waking, waking_table
+from experiments.reports.plasticity_plots import over_tasks
 
 TITLE = "Does a network lose its ability to learn, and do silent units come back?"
 ARM_NAMES = {
@@ -20,126 +23,136 @@ ARM_NAMES = {
     "relu_redo": "ReLU, ReDo",
     "leaky_0.2_leaky_he": "leaky 0.2, leaky He",
 }
-_COLORS = {
-    "relu": "#D55E00",
-    "leaky_0.01": "#0072B2",
-    "leaky_0.2": "#009E73",
-    "relu_redo": "#CC79A7",
-    "leaky_0.2_leaky_he": "#E69F00",
-}
 
 
 def report(config: Any, outcome: Outcome, source: str) -> None:
     """Prints the tables and writes everything but the rows."""
-    records = outcome.records
+    lives = lives_of(outcome.records)
+    probe = config.probe or config.images
+    counted = (
+        f"units are counted on all n = {probe:,} images of the task, so that a silent ReLU unit is one without a "
+        "gradient"
+        if probe == config.images
+        else f"units are counted on n = {probe:,} images of the task (silence there shows a frequency below "
+        f"{300 / probe:.2g} %), and a silent ReLU unit may still fire on others"
+    )
     lead = [
         "Each task is the same images with their pixels in a new random order, seen once, batch by batch; nothing is "
         "reset between tasks but by ReDo. Online accuracy is that of the predictions before each update. A unit that "
         "is always negative on a task's inputs at its start and not at its end has revived by learning.",
+        # On a part of the images a silent ReLU unit may yet have a gradient, and the words would be wrong.
+        *(waking(lives, ARM_NAMES) if probe == config.images else []),
         f"Hidden layers {'-'.join(map(str, config.hidden))}, {config.tasks} tasks of {config.images:,} images, SGD "
-        f"with step size {config.step_size:g} and batch {config.batch_size}, {config.seeds} seeds; units are counted "
-        f"on n = {config.probe} images of the task (silence there shows a frequency below {300 / config.probe:.2g} %). "
+        f"with step size {config.step_size:g} and batch {config.batch_size}, {config.seeds} seeds; {counted}. "
         "Dohare et al. train networks of width 2,000 on 60,000 images one by one: the setting here is a scaled one, "
         "and the direction is compared, not the figure.",
         f"Data: {source}.",
     ]
+    tables = [verdicts(lives), differences_table(lives), main_table(lives), waking_table(lives, ARM_NAMES)]
     write_up(
         "plasticity",
         config,
         outcome,
         title=TITLE,
         lead=lead,
-        tables=[verdicts(records), main_table(records)],
+        tables=tables,
         figures=[
             (
                 "over_tasks.png",
                 "Online accuracy, always-negative units, effective rank and the share of silent units that revive "
-                f"within a task; means of {config.every} tasks, bands: 95 % intervals over seeds.",
-                lambda: over_tasks(config, records),
+                f"within a task; {config.every} tasks together, bands: 95 % intervals over seeds, cut at 0 and 100 %. "
+                f"Points with fewer than {FEW} silent units behind the share that revives are left out.",
+                lambda: over_tasks(config, lives, PANELS, ARM_NAMES),
             )
         ],
     )
 
 
-def per_seed(
-    records: Sequence[Record], arm: str, measure: Callable[[list[Record]], float | None]
-) -> Estimate:
-    """A measure of each seed's records, in the order of the tasks."""
-    lives: dict[int, list[Record]] = {}
-    for record in records:
-        if record["arm"] == arm:
-            lives.setdefault(record["seed"], []).append(record)
-    return estimate([measure(life) for life in lives.values()])
-
-
-def last(name: str) -> Callable[[list[Record]], float | None]:
+def last(name: str) -> Callable[[Life], float | None]:
     """The mean over the last tenth of the tasks."""
 
-    def measure(life: list[Record]) -> float | None:
+    def measure(life: Life) -> float | None:
         values = [record[name] for record in life[-max(1, len(life) // 10) :]]
         return None if None in values else sum(values) / len(values)
 
     return measure
 
 
-def change(name: str) -> Callable[[list[Record]], float | None]:
+def change(name: str) -> Callable[[Life], float | None]:
     """From the first record to the last tenth."""
 
-    def measure(life: list[Record]) -> float | None:
+    def measure(life: Life) -> float | None:
         first, end = life[0][name], last(name)(life)
         return None if first is None or end is None else end - first
 
     return measure
 
 
-def revival(life: list[Record]) -> float | None:
-    """Of the units that were silent at a task's start, the share that revived in it; over all tasks."""
-    if any(record["silent"] is None for record in life):
-        return None
-    silent = sum(record["silent"] for record in life)
-    return sum(record["revived"] for record in life) / silent if silent else None
-
-
-def total(name: str) -> Callable[[list[Record]], float | None]:
+def total(name: str) -> Callable[[Life], float | None]:
     """A count over all tasks."""
     return lambda life: (
         None if any(record[name] is None for record in life) else sum(record[name] for record in life)
     )
 
 
-def verdicts(records: Sequence[Record]) -> Table:
+def revival(life: Life) -> float | None:
+    """Of the units silent at a task's start, the share that revived in it, over all tasks; None of fewer than FEW."""
+    silent, revived = total("silent")(life), total("revived")(life)
+    return None if silent is None or revived is None or silent < FEW else revived / silent
+
+
+MEASURES = (
+    Measure("online\naccuracy, points", last("online_accuracy"), 100, 1, True),
+    Measure("always\nnegative, points", last("always_negative"), 100, 1, False),
+    Measure("effective\nrank", last("effective_rank"), 1, 1, True),
+    Measure("revived of the\nsilent, points", revival, 100, 1, True),
+)
+
+
+def _mean(name: str) -> Callable[[Sequence[Record]], Estimate]:
+    return lambda records: estimate([record[name] for record in records])
+
+
+def _revived(records: Sequence[Record]) -> Estimate:
+    """The share of all seeds' silent units together; nothing where they are few."""
+    pairs = [
+        (record["revived"], record["silent"])
+        for record in records
+        if None not in (record["revived"], record["silent"])
+    ]
+    return ratio(pairs) if sum(silent for _, silent in pairs) >= FEW else estimate([])
+
+
+# Title, whether in percent, and the estimate from the records of one arm's seeds at one moment.
+PANELS = (
+    ("online accuracy, %", True, _mean("online_accuracy")),
+    ("always-negative units, %", True, _mean("always_negative")),
+    ("effective rank of the last hidden layer", False, _mean("effective_rank")),
+    (f"silent units that revive in a task, % (of {FEW} or more)", True, _revived),
+)
+
+
+def over_seeds(lives: Lives, arm: str, of: Callable[[Life], float | None]) -> Estimate:
+    """A measure of an arm, which may have no life yet."""
+    return lives.mean((arm,), of) if (arm,) in lives.lives else estimate([])
+
+
+def verdicts(lives: Lives) -> Table:
     """The published directions beside ours."""
-
-    def of(arm: str, measure: Callable[[list[Record]], float | None]) -> Estimate:
-        return per_seed(records, arm, measure)
-
     findings = [
         Finding(
-            "ReLU: always-negative units, change over the tasks",
-            "rise (Dohare et al.)",
-            of("relu", change("always_negative")),
-            0.0,
-            1.0,
-            scale=100,
+            f"ReLU: {what}, change over the tasks",
+            f"{direction} (Dohare et al.)",
+            over_seeds(lives, BASELINE, change(name)),
+            *((0.0, 1e9) if direction == "rise" else (-1e9, 0.0)),
+            scale=scale,
             whole=True,
-        ),
-        Finding(
-            "ReLU: effective rank, change over the tasks",
-            "falls (Dohare et al.)",
-            of("relu", change("effective_rank")),
-            -1e9,
-            0.0,
-            whole=True,
-        ),
-        Finding(
-            "ReLU: online accuracy, change over the tasks",
-            "falls in the end (Dohare et al.)",
-            of("relu", change("online_accuracy")),
-            -1.0,
-            0.0,
-            scale=100,
-            whole=True,
-        ),
+        )
+        for what, direction, name, scale in (
+            ("always-negative units", "rise", "always_negative", 100),
+            ("effective rank", "falls", "effective_rank", 1),
+            ("online accuracy", "falls in the end", "online_accuracy", 100),
+        )
     ]
     return verdict_table(
         "Published directions and ours: the last tenth of the tasks minus the first record",
@@ -148,21 +161,47 @@ def verdicts(records: Sequence[Record]) -> Table:
     )
 
 
-def main_table(records: Sequence[Record]) -> Table:
+def differences_table(lives: Lives) -> Table:
+    """Each arm minus ReLU, seed by seed, with intervals that hold together."""
+    arms = [arm for arm in lives.arms if arm != BASELINE and BASELINE in lives.arms]
+    comparisons = len(arms) * len(MEASURES)
+    lines = []
+    for arm in arms:
+        line = [ARM_NAMES[arm]]
+        for measure in MEASURES:
+            ours, theirs = (lives.by_seed((one,), measure.of) for one in (arm, BASELINE))
+            found = simultaneous(differences(ours, theirs), comparisons)
+            line.append(
+                found.format(measure.scale, measure.digits, sign=True) + (" *" if is_shown(found) else "")
+            )
+        lines.append(line)
+    return Table(
+        "Minus ReLU of the same seed, with corrected intervals; * shown",
+        ["network", *(measure.name for measure in MEASURES)],
+        lines,
+        notes=[
+            "The last tenth of the tasks; revived: over all tasks, of seeds with at least "
+            f"{FEW} silent units. 95 % intervals over pairs, corrected (Bonferroni) for {comparisons} comparisons; a "
+            "difference is shown where its interval leaves out 0."
+        ],
+    )
+
+
+def main_table(lives: Lives) -> Table:
     """One line per arm."""
     lines = [
         [
             ARM_NAMES[arm],
-            per_seed(records, arm, last("online_accuracy")).format(100),
-            per_seed(records, arm, last("always_negative")).format(100),
-            "n/a" if arm.startswith("leaky") else per_seed(records, arm, last("dead")).format(100),
-            per_seed(records, arm, last("effective_rank")).format(1),
-            per_seed(records, arm, total("died")).format(1, 0),
-            per_seed(records, arm, total("revived")).format(1, 0),
-            per_seed(records, arm, revival).format(100, 2),
-            per_seed(records, arm, total("restarted")).format(1, 0),
+            over_seeds(lives, arm, last("online_accuracy")).format(100),
+            over_seeds(lives, arm, last("always_negative")).format(100),
+            "n/a" if arm.startswith("leaky") else over_seeds(lives, arm, last("dead")).format(100),
+            over_seeds(lives, arm, last("effective_rank")).format(1),
+            over_seeds(lives, arm, total("died")).format(1, 0),
+            over_seeds(lives, arm, total("revived")).format(1, 0),
+            over_seeds(lives, arm, revival).format(100),
+            over_seeds(lives, arm, total("restarted")).format(1, 0),
         ]
-        for arm in dict.fromkeys(record["arm"] for record in records)
+        for arm in lives.arms
     ]
     header = [
         "network",
@@ -184,39 +223,3 @@ def main_table(records: Sequence[Record]) -> Table:
             "fall silent and revive many times. The effective rank is the last hidden layer's."
         ],
     )
-
-
-def over_tasks(config: Any, records: Sequence[Record]) -> Any:
-    """Four panels over the tasks."""
-    figure, axes = plots.panels(
-        2,
-        2,
-        "Over a sequence of tasks",
-        f"permuted images, {'-'.join(map(str, config.hidden))} units, step size {config.step_size:g}; {config.seeds} "
-        "seeds, bands: 95 % intervals",
-        width=11.5,
-        height=7.2,
-        sharex=True,
-    )
-    tasks = sorted({record["task"] for record in records})
-    panels: list[tuple[str, float, Callable[[list[Record]], float | None]]] = [
-        ("online accuracy, %", 100, lambda life: life[0]["online_accuracy"]),
-        ("always-negative units, %", 100, lambda life: life[0]["always_negative"]),
-        ("effective rank of the last hidden layer", 1, lambda life: life[0]["effective_rank"]),
-        ("silent units that revive in a task, %", 100, revival),
-    ]
-    for panel, (name, scale, measure) in zip(axes.flat, panels, strict=True):
-        for arm in dict.fromkeys(record["arm"] for record in records):
-            at = [[record for record in records if record["task"] == task] for task in tasks]
-            values = [per_seed(some, arm, measure).scaled(scale) for some in at]
-            style = {"color": _COLORS[arm], "label": ARM_NAMES[arm]}
-            plots.line_with_band(panel, tasks, values, style)
-        panel.set_title(name, loc="left", fontweight="bold")
-        panel.set_xlim(0, tasks[-1])
-    for panel in axes.flat[1:]:
-        panel.set_ylim(bottom=0)
-    axes[1, 1].set_ylim(0, 105)
-    for panel in axes[-1]:
-        panel.set_xlabel("task")
-    plots.legend(figure, axes[0, 0])
-    return figure
