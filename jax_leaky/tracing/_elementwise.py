@@ -76,7 +76,7 @@ def _over_elements(function: Callable[[float], float]) -> Callable[[Any], Any]:
     return np.vectorize(function, otypes=[np.float64])
 
 
-_PRIMITIVES: dict[str, Callable[..., Any]] = {
+PRIMITIVES: dict[str, Callable[..., Any]] = {
     "add": np.add, "add_any": np.add, "sub": np.subtract, "mul": lambda x, y, **_: np.multiply(x, y),
     "div": np.divide, "max": np.maximum, "min": np.minimum, "neg": np.negative, "abs": np.abs, "sign": np.sign,
     "exp": lambda x, **_: np.exp(x), "exp2": lambda x, **_: np.exp2(x), "expm1": lambda x, **_: np.expm1(x),
@@ -97,6 +97,26 @@ _PRIMITIVES: dict[str, Callable[..., Any]] = {
 _SHAPES = frozenset({"broadcast_in_dim", "reshape", "squeeze", "expand_dims", "transpose", "copy", "pvary"})
 """Primitives that move elements: the same number where all elements are one number."""
 
+_BENDING = frozenset(
+    {
+        "max",
+        "min",
+        "clamp",
+        "select_n",
+        "abs",
+        "sign",
+        "exp",
+        "exp2",
+        "expm1",
+        "log",
+        "log1p",
+        "tanh",
+        "logistic",
+    }
+    | {"erf", "erfc", "gt", "ge", "lt", "le"}
+)
+"""Primitives of which any activation of `_kinds` has one, on arrays."""
+
 CALLS = frozenset({"jit", "closed_call", "custom_jvp_call", "custom_vjp_call"})
 
 
@@ -105,7 +125,12 @@ def may_be_elementwise(eqn: Any) -> bool:
     name = eqn.primitive.name
     if len(eqn.outvars) != 1:
         return False
-    return name in _PRIMITIVES or name in _SHAPES or (name in CALLS and _size(eqn) <= MOST_EQUATIONS)
+    return name in PRIMITIVES or name in _SHAPES or (name in CALLS and _size(eqn) <= MOST_EQUATIONS)
+
+
+def bends(eqn: Any) -> bool:
+    """Whether an equation might be part of an activation that is not recognised."""
+    return eqn.primitive.name in _BENDING and bool(eqn.outvars[0].aval.shape)
 
 
 def _size(eqn: Any) -> int:
@@ -143,7 +168,7 @@ def evaluate(eqn: Any, values: Sequence[Value | None], shape: tuple[int, ...]) -
         moved = depends and (name == "transpose" or tuple(eqn.invars[0].aval.shape) != shape)
         return None if moved else known[0]
     try:
-        out = _PRIMITIVES[name](*(value.at_probes for value in known), **_parameters(eqn))
+        out = PRIMITIVES[name](*(value.at_probes for value in known), **_parameters(eqn))
     except TypeError:  # a parameter or a number of operands that the table does not foresee
         return None
     from_array = any(value.from_array for value in known)

@@ -45,6 +45,7 @@ _JAX_HOME = str(Path(jax.__file__).parent) + os.sep
 _OWN_HOME = str(Path(__file__).parent.parent) + os.sep
 _LIBRARY_HOMES = re.compile(r"[/\\](flax|equinox|haiku|keras)[/\\]")
 _WRAPPER = re.compile(r"\w+\(|\)")
+_DERIVATIVE = re.compile(r"\b(jvp|transpose)\(")
 _FRAME = re.compile(r"(?P<file>.*?):(?P<line>\d+)(:\d+)? \((?P<function>.*)\)$")
 
 
@@ -161,6 +162,14 @@ def module_path(eqn: Any) -> tuple[str, ...]:
     return tuple(part for part in parts if part and part not in {"checkpoint", "rematted_computation"})
 
 
+def is_of_derivative(eqn: Any) -> bool:
+    """Whether an equation belongs to a derivative that the traced function takes itself, its forward pass included.
+
+    The marks of a derivative around the trace are not in the jaxpr: tracing starts a name stack of its own.
+    """
+    return _DERIVATIVE.search(str(eqn.source_info.name_stack)) is not None
+
+
 class Source(NamedTuple):
     """A line of the user's."""
 
@@ -226,6 +235,12 @@ def has_layouts(eqn: Any) -> bool:
 def varying_axes(aval: Any) -> frozenset[str]:
     """The mesh axes over whose shards a value inside shard_map differs."""
     return frozenset(getattr(getattr(aval, "manual_axis_type", None), "varying", ()))
+
+
+def collective_axes(eqn: Any) -> tuple[str, ...]:
+    """The mesh axes over which an equation exchanges values, or asks for its place; () for any other equation."""
+    names = eqn.params.get("axis_name", ())
+    return names if isinstance(names, tuple) else (names,)
 
 
 def replicated(value: Any) -> Any:

@@ -77,7 +77,25 @@ def _has_weights_per_step(jaxpr: Any, consts: int, carried: int) -> bool:
     """Whether a product takes one factor from the carry, and the other from the step's own inputs alone."""
     body = internals.body(jaxpr)
     arguments = body.invars[len(body.consts) + consts :]
-    return _mixes(body.jaxpr, set(arguments[:carried]), set(arguments[carried:]))
+    counters = _counters(body, arguments[:carried])
+    # A fori_loop takes the step's own weights out of all weights by the number of the step.
+    return _mixes(body.jaxpr, set(arguments[:carried]) - counters, {*arguments[carried:], *counters})
+
+
+def _counters(body: internals.Body, carry: Sequence[Any]) -> set[Any]:
+    """The integers in a scan's carry that depend on nothing but themselves: the number of the step of a fori_loop."""
+    depends: dict[Any, set[Any]] = {variable: {variable} for variable in body.invars}
+    for eqn in body.jaxpr.eqns:
+        inputs = (depends.get(atom, set()) for atom in eqn.invars if not internals.is_literal(atom))
+        depends |= dict.fromkeys(eqn.outvars, set().union(*inputs))
+    return {
+        before
+        for before, after in zip(carry, body.jaxpr.outvars, strict=False)
+        if not before.aval.shape
+        and jnp.issubdtype(before.aval.dtype, jnp.integer)
+        and not internals.is_literal(after)
+        and depends.get(after) == {before}
+    }
 
 
 def _mixes(jaxpr: Any, carried: set[Any], stepwise: set[Any]) -> bool:
@@ -114,7 +132,7 @@ class While:
         varying = frozenset() if internals.is_literal(stop) else internals.varying_axes(stop.aval)
         inside = scope.enter(
             path=(*scope.path, "while"),
-            inside=(*scope.inside, "while"),
+            inside=(*scope.inside, "while, over whose steps it is summed"),
             conditional=True,
             needs_merge="it stands in a while loop, whose number of steps is not known",
             varying=scope.varying | varying,

@@ -4,6 +4,7 @@ Flax's own way out is `nnx.split` before and `nnx.merge` inside the trace. This 
 function is given or is bound to, and writes what changed back into them.
 """
 
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,11 +21,27 @@ def modules_in(*values: Any) -> list[Any]:
     return [leaf for leaf in leaves if isinstance(leaf, nnx.Pytree)]
 
 
+def is_involved(fn: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+    """Whether a call has modules among its arguments, or is that of a module; partials are looked into."""
+    fn, args, kwargs = _without_partials(fn, args, kwargs)
+    return bool(modules_in(fn, getattr(fn, "__self__", None), args, kwargs))
+
+
+def _without_partials(
+    fn: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]
+) -> tuple[Callable[..., Any], Sequence[Any], dict[str, Any]]:
+    # Only for a call with modules: in any other, what a partial holds stays a constant, as the user wrote it.
+    call: Any = fn
+    while isinstance(call, functools.partial):
+        call, args, kwargs = call.func, (*call.args, *args), call.keywords | kwargs
+    return call, args, kwargs
+
+
 class Functional:
     """A function whose modules come in as state and go out as state.
 
     Args:
-        fn: an NNX module, a method bound to one, or any callable.
+        fn: an NNX module, a method bound to one, any callable, or a `functools.partial` of one.
         args: its arguments, modules among them or not.
         kwargs: its keyword arguments.
     """
@@ -32,6 +49,7 @@ class Functional:
     def __init__(self, fn: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> None:
         import flax.nnx as nnx  # only a user of NNX gets here
 
+        fn, args, kwargs = _without_partials(fn, args, kwargs)
         self._nnx = nnx
         owner = fn if isinstance(fn, nnx.Pytree) else getattr(fn, "__self__", None)
         self._owned = isinstance(owner, nnx.Pytree)

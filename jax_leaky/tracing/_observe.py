@@ -18,7 +18,13 @@ def list_sites(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> SiteList:
     The function is traced, not run. An activation is recognised by what it computes: `jax.nn.relu(x)`,
     `jnp.maximum(x, 0)`, `jnp.where(x > 0, x, 0)` and a `jax.jit` of any of them are all "relu", and a function
     called relu that computes something else is none. Loops, branches, jit, remat, shard_map and functions with a
-    custom rule are entered; what is not is listed as opaque.
+    custom rule are entered; what is not is listed as opaque. Inside a shard_map, units that are spread over shards
+    are brought together (their count then costs the exchange of z), and where it cannot be known whether they are,
+    the activation is listed as opaque.
+
+    Known gaps, neither listed nor opaque: an activation written with `jnp.select` or `jnp.piecewise`, which look its
+    pieces up by number; and in a derivative that `fn` takes itself, the forms that JAX writes in other words there,
+    such as `jnp.where(x > 0, x, 0)`, elu and selu.
 
     Args:
         fn: any function that JAX can trace: `functools.partial(model.apply, variables)` of Flax Linen or Haiku, an

@@ -7,9 +7,19 @@ from typing import Any
 from jax_leaky.tracing import _jax_internals as internals
 from jax_leaky.tracing._branches import Cond
 from jax_leaky.tracing._calls import ClosedCall, CustomRule, Jit, Remat
-from jax_leaky.tracing._elementwise import CALLS, Value, constant
+from jax_leaky.tracing._elementwise import CALLS, Value, bends, constant
+from jax_leaky.tracing._layout import layout_of
 from jax_leaky.tracing._loops import Scan, While
-from jax_leaky.tracing._program import CannotEnter, Construct, Plan, Region, Scope, Spot
+from jax_leaky.tracing._placement import Placement, of_inner, of_variables
+from jax_leaky.tracing._program import (
+    UNDER_DERIVATIVE,
+    CannotEnter,
+    Construct,
+    Plan,
+    Region,
+    Scope,
+    Spot,
+)
 from jax_leaky.tracing._recognise import Match, Recognition, recognise
 from jax_leaky.tracing._shards import ShardMap
 from jax_leaky.tracing._site import Loop, Opaque, Site
@@ -37,76 +47,109 @@ UNSEEN = {
 
 
 class Planner:
-    """Plans one function. `opaque` grows while jaxprs are planned."""
+    """Plans one function.
+
+    Attributes:
+        opaque: what has not been looked into; it grows while jaxprs are planned.
+        hides: whether a derivative that the function takes itself holds what might be an activation not recognised.
+    """
 
     def __init__(self) -> None:
         self.opaque: list[Opaque] = []
+        self.hides = False
         self._names: dict[str, int] = {}
         self._recognitions: dict[Any, tuple[Any, Recognition]] = {}
 
-    def plan(self, jaxpr: Any, scope: Scope, given: Sequence[Value | None] = ()) -> Plan:
+    def plan(
+        self,
+        jaxpr: Any,
+        scope: Scope,
+        given: Sequence[Value | None] = (),
+        placed: Sequence[Placement] | None = None,
+    ) -> Plan:
         """Plans a jaxpr and those inside it.
 
         Args:
             jaxpr: open or closed.
             scope: what surrounds it.
             given: those of its arguments that are known numbers.
+            placed: inside a shard_map, how its arguments are split.
         """
         body = internals.body(jaxpr)
         known = [*map(constant, body.consts), *given]
         numbers = {v: value for v, value in zip(body.invars, known, strict=False) if value is not None}
-        found = self._recognise(body.jaxpr, numbers, scope.plumbing)
+        found = self._recognise(body.jaxpr, numbers, scope)
         spots: dict[int, Spot] = {}
         regions: dict[int, Region] = {}
         everything: list[Spot] = []
+        places = {} if placed is None else of_variables(body, placed)
         for index, eqn in enumerate(body.jaxpr.eqns):
             if index in found.matches:
-                spots[index] = self._spot(eqn, found.matches[index], scope)
-                everything.append(spots[index])
+                spot = self._spot(body.jaxpr.eqns, found.matches[index], scope, places)
+                if spot is not None:
+                    spots[index] = spot
+                    everything.append(spot)
             elif index not in found.absorbed:
-                region = self._region(eqn, scope, found.constants)
+                self.hides |= bends(eqn) and (scope.under_derivative or internals.is_of_derivative(eqn))
+                region = self._region(eqn, scope, found.constants, places)
                 if region is not None:
                     regions[index] = region
                     everything += [spot for inner in region.plans for spot in inner.all_spots]
         return Plan(body, scope, spots, regions, tuple(everything))
 
-    def _recognise(self, jaxpr: Any, numbers: Mapping[Any, Value], plumbing: bool) -> Recognition:
+    def _recognise(self, jaxpr: Any, numbers: Mapping[Any, Value], scope: Scope) -> Recognition:
         """A jaxpr called twice with the same numbers is looked at once; keeping it keeps its id its own."""
-        key = (id(jaxpr), plumbing, tuple((id(v), float(value.at_probes)) for v, value in numbers.items()))
+        known = tuple((id(v), float(value.at_probes)) for v, value in numbers.items())
+        key = (id(jaxpr), scope.plumbing, scope.under_derivative, known)
         if key not in self._recognitions:
             # JAX's own functions hold a maximum with 0 here and there; what they hold of the user's goes by a name.
-            self._recognitions[key] = (jaxpr, recognise(jaxpr, numbers, only_named=plumbing))
+            found = recognise(jaxpr, numbers, scope.plumbing, scope.under_derivative)
+            self._recognitions[key] = (jaxpr, found)
         return self._recognitions[key][1]
 
-    def _spot(self, eqn: Any, match: Match, scope: Scope) -> Spot:
+    def _spot(
+        self, eqns: Sequence[Any], match: Match, scope: Scope, places: Mapping[Any, Placement]
+    ) -> Spot | None:
+        eqn = eqns[match.position]
+        own_axes = internals.varying_axes(match.z.aval)
+        layout = layout_of(match.z.aval, own_axes, places.get(match.z, {}), scope.mesh_sizes(), scope.varying)
+        if layout is None:
+            self._note(eqn, scope, f"a {match.kind.name} whose units may be spread over the shards")
+            return None
+        differentiated = scope.under_derivative or any(
+            internals.is_of_derivative(eqns[index]) for index in match.interior
+        )
         own = internals.module_path(eqn)
         path = "/".join((*scope.path, *own))
         source = internals.source(eqn) or scope.source
         line = _line(source)
         last = match.kind.name if own or scope.named or not line else f"{line} {match.kind.name}"
-        axes = scope.varying | internals.varying_axes(match.z.aval)
+        axes = scope.varying | own_axes
+        apart = axes - layout.copies - {layout.units}
         site = Site(
             name=self._unique("/".join(filter(None, (path, last)))),
             kind=match.kind.name,
             negative_slope=match.kind.negative_slope,
-            shape=tuple(match.z.aval.shape),
+            shape=layout.shape,
             dtype=match.z.aval.dtype,
             source=f"{line} ({source.function})" if source is not None else "",
             path=path,
             inside=scope.inside,
-            stacked=scope.front(axes),
+            stacked=scope.front(apart),
             loops=tuple(part for part in scope.stacked if isinstance(part, Loop)),
             conditional=scope.conditional,
             needs_merge=scope.needs_merge,
-            fixed=scope.fixed,
+            fixed=scope.fixed or UNDER_DERIVATIVE * differentiated,
         )
-        return Spot(site, match, axes, scope)
+        return Spot(site, match, axes, scope, apart, layout.units)
 
     def _unique(self, name: str) -> str:
         self._names[name] = self._names.get(name, -1) + 1
         return f"{name}_{self._names[name]}" if self._names[name] else name
 
-    def _region(self, eqn: Any, scope: Scope, constants: Mapping[Any, Value]) -> Region | None:
+    def _region(
+        self, eqn: Any, scope: Scope, constants: Mapping[Any, Value], places: Mapping[Any, Placement]
+    ) -> Region | None:
         name = eqn.primitive.name
         if name in UNSEEN:
             self._note(eqn, scope, UNSEEN[name])
@@ -123,12 +166,13 @@ class Planner:
         for jaxpr, why in construct.unseen(eqn):
             self._note_sites(eqn, scope, [jaxpr], why)
         plans = []
-        for inner in inners:
+        placed = of_inner(eqn, places) if inners and inners[0].scope.manual else [None] * len(inners)
+        for inner, placements in zip(inners, placed, strict=True):
             atoms = [None if i is None else eqn.invars[i] for i in inner.operands]
             given = [None if atom is None else _number(atom, constants) for atom in atoms]
             # A function of JAX that is a branch, a body or a shard is there because the user gave it.
             own = internals.is_plumbing(inner.jaxpr) and (scope.plumbing or name in CALLS)
-            plans.append(self.plan(inner.jaxpr, inner.scope.enter(plumbing=own), given))
+            plans.append(self.plan(inner.jaxpr, inner.scope.enter(plumbing=own), given, placements))
         return Region(construct, tuple(plans)) if any(plan.all_spots for plan in plans) else None
 
     def _open(self, eqn: Any, scope: Scope) -> Sequence[Any]:
@@ -142,6 +186,7 @@ class Planner:
             path=(*scope.path, *own),
             named=scope.named or bool(own),
             source=internals.source(eqn) or scope.source,
+            under_derivative=scope.under_derivative or internals.is_of_derivative(eqn),
         )
         return CONSTRUCTS[name].open(eqn, inside)
 

@@ -38,6 +38,7 @@ class Scope:
         varying: those of them along which shards may take different branches.
         source: the line of the innermost equation entered.
         plumbing: whether this is the inside of one of JAX's own functions.
+        under_derivative: whether this belongs to a derivative that the traced function takes itself.
     """
 
     path: tuple[str, ...] = ()
@@ -51,10 +52,15 @@ class Scope:
     varying: frozenset[str] = frozenset()
     source: Source | None = None
     plumbing: bool = False
+    under_derivative: bool = False
 
     def enter(self, **changes: Any) -> "Scope":
         """The scope of an inner jaxpr."""
         return dataclasses.replace(self, **changes)
+
+    def mesh_sizes(self) -> dict[str, int]:
+        """The sizes of the mesh axes in `manual`."""
+        return {name: size for part in self.stacked if isinstance(part, Shards) for name, size in part.sizes}
 
     def front(
         self, axes: frozenset[str], visitor: Visitor | None = None, outside: "Scope | None" = None
@@ -82,14 +88,18 @@ class Spot(NamedTuple):
     Attributes:
         site: what the user sees of it.
         match: where it stands.
-        axes: the mesh axes along which its shards' records differ.
+        axes: the mesh axes along which its values differ by their type.
         scope: what surrounds it.
+        apart: those of `axes` along which the shards' records differ.
+        units: the mesh axis over which its units are spread, so that they are brought together for a record; or None.
     """
 
     site: Site
     match: Match
     axes: frozenset[str]
     scope: Scope
+    apart: frozenset[str]
+    units: str | None
 
 
 class Inner(NamedTuple):
@@ -109,6 +119,11 @@ class Inner(NamedTuple):
 class CannotEnter(Exception):  # noqa: N818 it is a message between two functions, not an error of the user's
     """An equation has to be run as it is; the text says why."""
 
+
+UNDER_DERIVATIVE = (
+    "the function itself takes the derivative around it, whose backward pass would stay that of the old one"
+)
+"""Why an activation whose backward pass stands in the same jaxpr cannot be replaced (`Site.fixed`)."""
 
 Records = dict[str, Any]
 

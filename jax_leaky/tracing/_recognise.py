@@ -22,9 +22,8 @@ from jax_leaky.tracing._elementwise import (
     may_be_elementwise,
     parameter,
 )
+from jax_leaky.tracing._guards import is_guard
 from jax_leaky.tracing._kinds import Kind, classify, hinted
-
-_SAME_NUMBERS = frozenset({"broadcast_in_dim", "reshape", "squeeze", "expand_dims", "convert_element_type"})
 
 MOST_ANCESTORS = 12
 """How many ancestors of a value are kept. Between the z and the result of a gelu lie eight equations."""
@@ -60,20 +59,23 @@ class Recognition(NamedTuple):
     constants: Mapping[Any, Value]
 
 
-def recognise(jaxpr: Any, constants: Mapping[Any, Value], only_named: bool = False) -> Recognition:
+def recognise(
+    jaxpr: Any, constants: Mapping[Any, Value], only_named: bool = False, under_derivative: bool = False
+) -> Recognition:
     """Finds the activations among a jaxpr's own equations.
 
     Args:
         jaxpr: an open jaxpr.
         constants: those of its inputs that are known numbers.
         only_named: whether an activation counts only where a function of its name is called.
+        under_derivative: whether the jaxpr belongs to a derivative that the traced function takes itself.
     """
     with np.errstate(all="ignore"):
         walk = _Walk(jaxpr, dict(constants))
         for index, eqn in enumerate(jaxpr.eqns):
             if not only_named or (eqn.primitive.name in CALLS and hinted(internals.call_name(eqn))):
                 walk.step(index)
-    return walk.result()
+    return walk.result(under_derivative)
 
 
 class _Walk:
@@ -172,15 +174,18 @@ class _Walk:
                     todo.append(self.made_by[atom])
         return frozenset(interior)
 
-    def result(self) -> Recognition:
+    def result(self, under_derivative: bool) -> Recognition:
         users = self._users()
         matches: dict[int, Match] = {}
         absorbed: set[int] = set()
         for index in sorted(self.found, reverse=True):
             match = self.found[index]
-            if index in absorbed and not _escapes(self.eqns[index].outvars[0], absorbed, users):
+            eqn = self.eqns[index]
+            # What a backward pass keeps of the inside of an activation (the tanh of a gelu) is no further use of it.
+            kept = under_derivative or internals.is_of_derivative(eqn)
+            if index in absorbed and (kept or not _escapes(eqn.outvars[0], absorbed, users)):
                 continue
-            if match.kind.name == "relu" and self._is_guard(index, users):
+            if match.kind.name == "relu" and is_guard(self.eqns, index, users, self._known, kept):
                 continue
             matches[index] = match
             absorbed |= match.interior
@@ -195,33 +200,6 @@ class _Walk:
                 if not internals.is_literal(atom):
                     users.setdefault(atom, set()).add(index)
         return users
-
-    def _is_guard(self, index: int, users: dict[Any, set[int]]) -> bool:
-        """Whether a hand-written `maximum(v, 0)` keeps rounding from taking a root or a logarithm below 0.
-
-        Every batch and layer norm of Flax and Equinox holds one: rsqrt(maximum(variance, 0) + 1e-5).
-        """
-        eqn = self.eqns[index]
-        if eqn.primitive.name in CALLS and hinted(internals.call_name(eqn)) == "relu":
-            return False
-        todo, seen = [eqn.outvars[0]], set()
-        while todo:
-            variable = todo.pop()
-            for user in users.get(variable, ()):
-                if user == len(self.eqns) or user in seen:
-                    continue
-                seen.add(user)
-                name = self.eqns[user].primitive.name
-                if name in {"sqrt", "rsqrt", "log"}:
-                    return True
-                shifted = name == "add" and self._is_small_shift(self.eqns[user])
-                if shifted or name in _SAME_NUMBERS:
-                    todo.append(self.eqns[user].outvars[0])
-        return False
-
-    def _is_small_shift(self, eqn: Any) -> bool:
-        numbers = [value.at_probes for value in map(self._known, eqn.invars) if value is not None]
-        return len(numbers) == 1 and 0 <= numbers[0] < 0.1
 
 
 def _escapes(variable: Any, absorbed: set[int], users: dict[Any, set[int]]) -> bool:

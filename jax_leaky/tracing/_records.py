@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jax_leaky.tracing import _jax_internals as internals
+from jax_leaky.tracing._layout import whole_shape, whole_visit
 from jax_leaky.tracing._program import Plan, Records, Scope, Spot
 from jax_leaky.tracing._visitor import Visit, Visitor
 
@@ -35,7 +36,7 @@ def wanted(plans: Sequence[Plan], visitor: Visitor) -> list[Spot]:
 
 def make(spot: Spot, visitor: Visitor, visit: Visit, scope: Scope) -> Any:
     """The record of one visit."""
-    record = visitor.record_of(spot.site, visit)
+    record = visitor.record_of(spot.site, whole_visit(visit, spot.units))
     if spot.site.conditional:
         record = Reached(jnp.ones((), jnp.int32), record)
     return vary(record, spot, scope)
@@ -44,10 +45,10 @@ def make(spot: Spot, visitor: Visitor, visit: Visit, scope: Scope) -> Any:
 def never(spot: Spot, visitor: Visitor, scope: Scope) -> Reached:
     """What stands for the record of a site that has not been reached (yet), seen from a scope around it."""
     kind = spot.match.kind
-    parameter = None if kind.parameter is None else _struct(kind.parameter)
-    z = _struct(spot.match.z)
+    parameter = None if kind.parameter is None else _struct(kind.parameter, spot)
+    z = _struct(spot.match.z, spot)
     spec = jax.eval_shape(lambda visit: visitor.record_of(spot.site, visit), Visit(z, z, parameter))
-    front = spot.scope.front(spot.axes, visitor, scope)
+    front = spot.scope.front(spot.apart, visitor, scope)
     record = jax.tree.map(lambda leaf: jnp.zeros((*front, *leaf.shape), leaf.dtype), spec)
     return vary(Reached(jnp.zeros(front, jnp.int32), record), spot, scope)
 
@@ -103,5 +104,6 @@ def _types(record: Any) -> Any:
     return jax.tree.map(lambda leaf: f"{jnp.result_type(leaf).name}{list(jnp.shape(leaf))}", record)
 
 
-def _struct(variable: Any) -> Any:
-    return jax.ShapeDtypeStruct(variable.aval.shape, variable.aval.dtype)
+def _struct(variable: Any, spot: Spot) -> Any:
+    shape = whole_shape(variable.aval.shape, spot.match.z.aval.shape, spot.site.shape)
+    return jax.ShapeDtypeStruct(shape, variable.aval.dtype)

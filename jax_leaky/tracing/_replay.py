@@ -5,6 +5,7 @@ from typing import Any
 
 from jax_leaky.tracing import _jax_internals as internals
 from jax_leaky.tracing import _records
+from jax_leaky.tracing._layout import own_part, whole
 from jax_leaky.tracing._program import Plan, Records, Spot
 from jax_leaky.tracing._visitor import Visit, Visitor
 
@@ -25,7 +26,9 @@ def replay(plan: Plan, visitor: Visitor, arguments: Sequence[Any]) -> tuple[list
     def write(variable: Any, value: Any) -> None:
         for spot in taps.get(variable, ()):
             assert visitor.tap is not None
-            value = internals.as_type_of(visitor.tap(spot.site, value, visitor.steps), variable.aval)
+            tapped = visitor.tap(spot.site, whole(value, spot.units), visitor.steps)
+            own = own_part(tapped, spot.units, variable.aval.shape[-1:])
+            value = internals.as_type_of(own, variable.aval)
         values[variable] = value
 
     def read(atom: Any) -> Any:
@@ -75,7 +78,7 @@ def _taps(plan: Plan, visitor: Visitor) -> dict[Any, list[Spot]]:
     taps: dict[Any, list[Spot]] = {}
     if visitor.tap is not None:
         for spot in plan.spots.values():
-            if visitor.wants(spot.site):
+            if visitor.wants(spot.site) and not spot.site.fixed:
                 taps.setdefault(spot.match.z, []).append(spot)
     return taps
 

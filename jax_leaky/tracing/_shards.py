@@ -1,5 +1,6 @@
 """`jax.shard_map`: each shard records what it sees; copies of one shard are recorded once."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ from jax.sharding import PartitionSpec
 
 from jax_leaky.tracing import _jax_internals as internals
 from jax_leaky.tracing import _records
+from jax_leaky.tracing._layout import first_copy
 from jax_leaky.tracing._program import CannotEnter, Inner, Plan, Records, Scope, Shards, Spot
 from jax_leaky.tracing._replay import replay
 from jax_leaky.tracing._visitor import Visitor
@@ -17,8 +19,9 @@ class ShardMap:
     """A function mapped over shards.
 
     A record gains an axis in front for the shards that differ (`Site.stacked`), or the shards' records are
-    merged. JAX's types tell along which mesh axes the values at a site differ: along the others all shards hold
-    the same, and counting each of them would count every sample several times over.
+    merged. Shards that hold other units are brought together before (`_layout`). JAX's types tell along which
+    mesh axes the values at a site differ: along the others all shards hold the same, and counting each of them would
+    count every sample several times over.
     """
 
     def open(self, eqn: Any, scope: Scope) -> Sequence[Inner]:
@@ -72,10 +75,14 @@ class ShardMap:
                 axis_names=set(axes),
                 check_vma=True,
             )(*values)
-            if visitor.merge is not None:
-                for name, spot in spots.items():
-                    if differing(spot):
-                        everywhere = jax.tree.map(internals.replicated, records[name])
-                        front = spot.scope.front(spot.axes, visitor, plan.scope)
-                        records[name] = _records.fold_shards(everywhere, front, visitor.merge)
+            for name, spot in spots.items():
+                sizes = {axis: mesh.shape[axis] for axis in differing(spot)}
+                if not sizes.keys() <= spot.apart:
+                    one_of_each = functools.partial(first_copy, sizes=sizes, apart=spot.apart)
+                    everywhere = jax.tree.map(internals.replicated, records[name])
+                    records[name] = jax.tree.map(one_of_each, everywhere)
+                if visitor.merge is not None and not sizes.keys().isdisjoint(spot.apart):
+                    everywhere = jax.tree.map(internals.replicated, records[name])
+                    front = spot.scope.front(spot.apart, visitor, plan.scope)
+                    records[name] = _records.fold_shards(everywhere, front, visitor.merge)
         return outputs, records

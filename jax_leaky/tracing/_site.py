@@ -31,7 +31,8 @@ class Site:
         kind: "relu", "leaky_relu", "gelu", ...; the kinds are `jax_leaky.tracing.KINDS`.
         negative_slope: the slope below 0 of a relu (0), leaky_relu or prelu; None for a kind without one, and for a
             slope that is no number in the program but an argument, a parameter or an array.
-        shape: of the activation's input z, each time the site is reached.
+        shape: of the activation's input z, each time the site is reached; inside a shard_map of one shard, but with
+            all units where these are spread over the shards.
         dtype: of z.
         source: the line, as `model.py:12 (MLP.__call__)`; "" if unknown.
         path: the named scopes and the loops and branches around it, joined by "/".

@@ -8,17 +8,24 @@ import jax.numpy as jnp
 from jax import Array
 
 from jax_leaky.tracing._kinds import KINDS, canonical
+from jax_leaky.tracing._program import UNDER_DERIVATIVE
 from jax_leaky.tracing._site import Site, SiteList, matches
 from jax_leaky.tracing._trace import Traced
 from jax_leaky.tracing._visitor import Visit, Visitor
 
 Activation = Callable[[Array], Array]
 
+_INSTEAD = "give the loss to swap and differentiate the result"
+
 
 def swap(fn: Callable[..., Any], activations: Mapping[str, Activation]) -> Callable[..., Any]:
     """The same function with some of its activations replaced.
 
     Value and gradient are those of a model edited by hand. The result composes with jit, grad, vmap and scan.
+
+    Give it the model or the loss, and differentiate the result: `jax.grad(swap(loss, ...))`. A training step holds
+    the backward pass of the old activations, written out, beside the forward pass; swap refuses to replace one
+    without the other. In a function that takes a derivative of something else besides, name the sites.
 
     Args:
         fn: as for `list_sites`.
@@ -32,7 +39,8 @@ def swap(fn: Callable[..., Any], activations: Mapping[str, Activation]) -> Calla
     Raises:
         TypeError: an activation is not callable; from the returned function: `fn` does not trace.
         ValueError: from the returned function: a key matches no site, an activation returns another shape, or a
-            site cannot be replaced (it stands in a function with a custom derivative rule).
+            site cannot be replaced (`Site.fixed`: it stands in a function with a custom derivative rule, or in a
+            derivative that `fn` takes itself).
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -53,13 +61,13 @@ def swap(fn: Callable[..., Any], activations: Mapping[str, Activation]) -> Calla
     @functools.wraps(fn, assigned=("__module__", "__name__", "__qualname__"), updated=())
     def swapped(*args: Any, **kwargs: Any) -> Any:
         traced = Traced("swap", fn, args, kwargs)
-        chosen = _assign(traced.sites, activations)
+        chosen = _assign(traced.sites, activations, traced.hides)
 
         def replace(site: Site, visit: Visit) -> Array:
             a = jnp.asarray(chosen[site.name](visit.z))
-            if a.shape != site.shape:
+            if a.shape != visit.z.shape:
                 raise ValueError(
-                    f"swap: the activation for {site.name} must return the shape {site.shape} of its input, "
+                    f"swap: the activation for {site.name} must return the shape {visit.z.shape} of its input, "
                     f"got {a.shape}."
                 )
             return a
@@ -70,19 +78,24 @@ def swap(fn: Callable[..., Any], activations: Mapping[str, Activation]) -> Calla
     return swapped
 
 
-def _assign(sites: SiteList, activations: Mapping[str, Activation]) -> dict[str, Activation]:
-    """The activation that goes to each site, by name."""
+def _assign(sites: SiteList, activations: Mapping[str, Activation], hides: bool) -> dict[str, Activation]:
+    """The activation that goes to each site, by name; `hides` as in `Traced`."""
     chosen: dict[str, Activation] = {}
     ranks: dict[str, int] = {}
     for key, activation in activations.items():
         hits = [(site, _rank(key, site)) for site in sites if _rank(key, site)]
+        if hides and canonical(key) in KINDS and not any(site.fixed for site, _ in hits):
+            # A kind stands for all of its activations, and these would be replaced outside of the derivative alone.
+            raise ValueError(
+                f"swap: the function itself takes a derivative, in which not every {key} may be recognised; "
+                f"{_INSTEAD}, or choose the sites outside of it by name."
+            )
         if not hits:
             raise ValueError(f"swap: no site is of kind or name {key!r}; {_kinds_of(sites)}.")
         for site, rank in hits:
             if site.fixed:
-                raise ValueError(
-                    f"swap: {site.name} cannot be replaced, since {site.fixed}; choose the others by name."
-                )
+                remedy = _INSTEAD if site.fixed == UNDER_DERIVATIVE else "choose the others by name"
+                raise ValueError(f"swap: {site.name} cannot be replaced, since {site.fixed}; {remedy}.")
             if rank > ranks.get(site.name, 0):
                 ranks[site.name], chosen[site.name] = rank, activation
     return chosen

@@ -22,6 +22,11 @@ class Traced:
     JAX arrays (and shapes, `jax.ShapeDtypeStruct`) among the arguments are traced; everything else, Python numbers,
     flags, strings and NumPy arrays, reaches the function as it is, and so does what it returns.
 
+    Attributes:
+        sites: the activations found.
+        hides: whether the function takes a derivative itself that may hold activations not recognised there: JAX
+            writes some of them down in other equations than those of the function.
+
     Args:
         who: the public function that asks, for messages.
         fn: the function.
@@ -37,11 +42,12 @@ class Traced:
             raise TypeError(f"{who}: fn must be callable, got {type(fn).__name__}.")
         self._functional: _nnx.Functional | None = None
         self._plan: Plan | None = None
+        self.hides = False
         self._unobserved = functools.partial(fn, *args, **kwargs)
         if not replay_works():
             self.sites = SiteList((), [Opaque(_name(fn), f"replay does not work with JAX {jax.__version__}")])
             return
-        if _nnx.modules_in(fn, getattr(fn, "__self__", None), args, kwargs):
+        if _nnx.is_involved(fn, args, kwargs):
             self._functional = _nnx.Functional(fn, args, kwargs)
             fn, args, kwargs = self._functional, (self._functional.state, self._functional.rest), {}
         self._call = functools.partial(fn, *args, **kwargs)
@@ -66,6 +72,7 @@ class Traced:
         self._has_effects = bool(closed.effects)
         planner = Planner()
         self._plan = planner.plan(closed, Scope())
+        self.hides = planner.hides
         self.sites = SiteList((spot.site for spot in self._plan.all_spots), planner.opaque)
 
     def run(self, visitor: Visitor, *, write_back: bool = True) -> tuple[Any, Records]:

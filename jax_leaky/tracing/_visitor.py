@@ -30,8 +30,9 @@ class Visitor:
 
     Attributes:
         wants: whether a site concerns the visitor.
-        tap: `tap(site, z, steps) -> z`: replaces z where it comes into being, for all that use it. `steps` holds
-            the number of the current step of each scan around the site (`Site.loops`), int32, outermost first.
+        tap: `tap(site, z, steps) -> z`: replaces z where it comes into being, for all that use it; not at a site that
+            is fixed (`Site.fixed`). `steps` holds the number of the current step of each scan around the site
+            (`Site.loops`), int32, outermost first.
         replace: `replace(site, visit) -> a`: gives the activation's output. `visit.a` is None.
         record: `record(site, visit)`: a pytree of arrays. No gradient flows out of it.
         merge: `merge(older, newer)`: one record out of two. With it, the records of loops and shards are folded.

@@ -68,6 +68,28 @@ def test_look_alikes_are_not_activations(name):
     assert kinds(LOOK_ALIKES[name]) == []
 
 
+USED_OTHERWISE = {
+    "in a product": lambda h: h @ jnp.ones((4, 2)) + jnp.sqrt(h).sum(),
+    "scaled, in a product": lambda h: (0.5 * h) @ jnp.ones((4, 2)) + jnp.sqrt(h).sum(),
+    "in an entropy": lambda h: h * jnp.log(h + 1e-6),
+    "as it is": lambda h: (h, jnp.sqrt(h)),
+}
+
+
+@pytest.mark.parametrize("how", sorted(USED_OTHERWISE))
+def test_a_root_of_an_activation_does_not_hide_it(how):
+    for relu in (lambda x: jnp.maximum(x, 0), lambda x: jnp.where(x > 0, x, 0)):
+        assert kinds(lambda x, relu=relu: USED_OTHERWISE[how](relu(x))) == ["relu"]
+
+
+def test_a_variance_that_is_averaged_over_batches_too_is_no_activation():
+    def batch_norm(x, average):
+        variance = jnp.maximum((x * x).mean(0) - x.mean(0) ** 2, 0)
+        return x * lax.rsqrt(variance + 1e-5), 0.9 * average + 0.1 * variance, jnp.log(variance + 1e-6)
+
+    assert kinds(batch_norm, X, jnp.ones(4)) == []
+
+
 def test_what_is_part_of_a_larger_activation_is_not_counted_twice():
     assert kinds(lambda x: jax.nn.gelu(jnp.tanh(x))) == ["tanh", "gelu"]
     assert kinds(lambda x: jax.nn.relu(jax.nn.relu(x))) == ["relu", "relu"]

@@ -18,7 +18,7 @@ from tracing_oracle import (
     unchanged,
 )
 
-from jax_leaky.tracing import Reached, list_sites, observe
+from jax_leaky.tracing import Reached, Traced, Visitor, list_sites, observe
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -79,6 +79,52 @@ def test_a_fori_loop_of_known_length_is_a_scan():
 
     (seen,) = unchanged(fn, X, W).values()
     assert seen["fired"].shape == (3, 6)
+
+
+LAYERS = jnp.stack([-jnp.eye(6), jnp.eye(6)])
+STEPS = {
+    "scan": lambda x: lax.scan(lambda c, w: (jax.nn.relu(c @ w), None), x, LAYERS)[0],
+    "fori_loop": lambda x: lax.fori_loop(0, 2, lambda i, c: jax.nn.relu(c @ LAYERS[i]), x),
+    "fori_loop from 1": lambda x: lax.fori_loop(1, 3, lambda i, c: jax.nn.relu(c @ LAYERS[i - 1]), x),
+    "dynamic_index": lambda x: lax.fori_loop(
+        0, 2, lambda i, c: jax.nn.relu(c @ lax.dynamic_index_in_dim(LAYERS, i, keepdims=False)), x
+    ),
+    "jit": lambda x: lax.fori_loop(0, 2, jax.jit(lambda i, c: jax.nn.relu(c @ LAYERS[i])), x),
+    "carried": lambda x: lax.scan(
+        lambda c, _: ((c[0] + 1, jax.nn.relu(c[1] @ jnp.take(LAYERS, c[0], axis=0))), None), (0, x), length=2
+    )[0][1],
+}
+
+
+@pytest.mark.parametrize("how", sorted(STEPS))
+def test_layers_that_a_loop_takes_by_number_are_layers(how):
+    """The first is dead on a positive batch, the second is not: merged, neither would be."""
+    x = jnp.abs(X) + 0.25
+    (site,) = list_sites(STEPS[how], x)
+    assert [(loop.length, loop.over_layers) for loop in site.loops] == [(2, True)]
+    visitor = Visitor(
+        record=lambda _, visit: (visit.z > 0).sum(0),
+        merge=lambda older, newer: older + newer,
+        stacks=lambda loop: loop.over_layers,
+    )
+    (fired,) = Traced("test", STEPS[how], (x,), {}).run(visitor)[1].values()
+    first = np.asarray(x) @ -np.eye(6)
+    expected = [(first > 0).sum(0), (np.maximum(first, 0) > 0).sum(0)]
+    np.testing.assert_array_equal(fired, expected)
+
+
+@pytest.mark.parametrize(
+    "step", [lambda i, c: jax.nn.relu(c @ W + i), lambda i, c: jax.nn.relu(c @ W + X[i] @ W)]
+)
+def test_a_loop_that_only_counts_or_reads_its_input_by_number_is_over_time(step):
+    (site,) = list_sites(lambda x: lax.fori_loop(0, 3, step, x), X)
+    assert [loop.over_layers for loop in site.loops] == [False]
+
+
+def test_a_while_loop_says_that_it_sums_over_steps():
+    (site,) = list_sites(looped, X, W, jnp.int32(2))
+    assert site.loops == ()
+    assert "over whose steps it is summed" in str(list_sites(looped, X, W, jnp.int32(2)))
 
 
 @pytest.mark.parametrize("n", [0, 1, 4])

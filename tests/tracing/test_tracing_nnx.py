@@ -1,5 +1,7 @@
 """NNX modules: what a call changes in them is changed when they are observed, and never by listing."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -86,6 +88,51 @@ def test_nnx_training_step_with_gradients():
     assert same_bits(expected, gradient)
     assert same_state(plain, observed)
     assert len(seen) == 2
+
+
+class Scaled(Net):
+    def __call__(self, x, scale=1.0):
+        return scale * self.encode(x)
+
+
+@pytest.mark.parametrize("how", ["module", "method", "function", "nested"])
+def test_a_partial_of_a_module_is_the_module(how):
+    plain, observed = Scaled(nnx.Rngs(0)), Scaled(nnx.Rngs(0))
+    fn = {
+        "module": functools.partial(observed, scale=2.0),
+        "method": functools.partial(observed.__call__, scale=2.0),
+        "function": functools.partial(Scaled.__call__, observed, scale=2.0),
+        "nested": functools.partial(functools.partial(lambda k, net, x: net(x, k), 2.0), observed),
+    }[how]
+    assert len(list_sites(fn, ROWS)) == 1
+    out, (result, seen) = plain(ROWS, 2.0), observe(fn, firing)(ROWS)
+    assert same_bits(out, result)
+    assert same_state(plain, observed)
+    h = np.asarray(ROWS, np.float64) @ np.asarray(plain.first.kernel[...], np.float64)
+    np.testing.assert_array_equal(next(iter(seen.values())), (h > h.mean(0)).sum(0))
+
+
+def test_what_a_partial_without_modules_holds_stays_a_constant():
+    def fn(steps, x):
+        for _ in range(int(steps)):  # a traced number would raise
+            x = jax.nn.relu(x)
+        return x
+
+    assert len(list_sites(functools.partial(fn, jnp.int32(2)), ROWS)) == 2
+
+
+def test_a_partial_of_a_scan_over_modules():
+    class Deep(nnx.Module):
+        def __init__(self):
+            make = nnx.vmap(lambda key: nnx.Linear(5, 5, rngs=nnx.Rngs(key)))
+            self.layers = make(jax.random.split(jax.random.key(0), 3))
+
+        def __call__(self, x, scale=1.0):
+            step = nnx.scan(lambda x, layer: nnx.relu(layer(x)), in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)
+            return scale * step(x, self.layers)
+
+    (site,) = list_sites(functools.partial(Deep(), scale=2.0), ROWS)
+    assert (site.kind, site.stacked) == ("relu", (3,))
 
 
 def test_nnx_split_and_merge_and_listing_changes_nothing():
