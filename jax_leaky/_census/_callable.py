@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import sys
-import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,8 +22,6 @@ Arrays = tuple[Sequence[Any], Any]  # those that stand for themselves, and the s
 @dataclasses.dataclass(frozen=True)
 class Pure:
     """What is left of a callable without its arrays.
-
-    Two that are equal compute the same of the same arrays.
 
     Attributes:
         structure: the pytree of the callable, its arguments and keywords.
@@ -59,14 +56,6 @@ class Pure:
             func = self.method.__get__(func)
         return functools.partial(func, *args, **keywords) if self.is_partial else func
 
-    def may_be_kept(self) -> bool:
-        """Whether a program compiled for it may be kept: it can be told from others, and holds no array in secret."""
-        try:
-            hash(self)
-        except TypeError:
-            return False
-        return all(map(_is_open, self.leaves))
-
 
 def take_apart(fn: Callable[..., Any]) -> tuple[Pure, Arrays]:
     """A callable without its arrays, and these."""
@@ -92,13 +81,3 @@ def take_apart(fn: Callable[..., Any]) -> tuple[Pure, Arrays]:
 def _is_module(value: Any) -> bool:
     nnx = sys.modules.get("flax.nnx")  # only a user of NNX has imported it
     return nnx is not None and isinstance(value, nnx.Pytree)
-
-
-def _is_open(leaf: Any) -> bool:
-    if isinstance(leaf, types.FunctionType):
-        return leaf.__closure__ is None
-    if isinstance(
-        leaf, types.MethodType
-    ):  # `model.apply`, of a model that is equal to another with its fields
-        return type(leaf.__self__).__eq__ is not object.__eq__
-    return not callable(leaf) or isinstance(leaf, type)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jax_leaky._census import _visit
@@ -12,7 +12,11 @@ from jax_leaky.tracing import Traced
 
 
 def count_units(
-    fn: Callable[..., Any], *, sites: str | Sequence[str] | None = None, rare_below: float = 0.01
+    fn: Callable[..., Any],
+    *,
+    sites: str | Sequence[str] | None = None,
+    unit_axis: int | Mapping[str, int] = -1,
+    rare_below: float = 0.01,
 ) -> Callable[..., tuple[Any, Census]]:
     """The same function, which also returns the census of its call: one line in a jitted train step.
 
@@ -27,6 +31,7 @@ def count_units(
     Args:
         fn: as for `census`; the changes of an NNX module are kept, as in any call of it.
         sites: names of sites, or patterns with `*`; all sites if None.
+        unit_axis: as for `census`.
         rare_below: a unit is rare that fires on less than this share of samples.
 
     Returns:
@@ -34,7 +39,8 @@ def count_units(
 
     Raises:
         TypeError: from the returned function: `fn` is not callable or does not trace.
-        ValueError: from the returned function: `fn` has no activation, or none that `sites` names.
+        ValueError: from the returned function: `fn` has no activation, none that `sites` names, or `unit_axis`
+            is no axis of an input.
 
     Example:
         Flax Linen, the counts as the auxiliary output of the loss:
@@ -89,8 +95,8 @@ def count_units(
     @functools.wraps(fn, assigned=("__module__", "__name__", "__qualname__"), updated=())
     def counted(*args: Any, **kwargs: Any) -> tuple[Any, Census]:
         traced = Traced("count_units", fn, args, kwargs)
-        chosen = _visit.choose("count_units", traced, sites)
+        chosen = _visit.choose("count_units", traced, sites, unit_axis)
         out, records = _visit.run(traced, chosen, lean=True)
-        return out, Census(records, chosen.opaque, rare_below)
+        return out, Census(records, chosen.sites.opaque, rare_below)
 
     return counted

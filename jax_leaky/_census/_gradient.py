@@ -8,6 +8,7 @@ or mean over samples that do not meet each other, dL/dz of a sample is that of t
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ from jax import Array
 from jax_leaky._census import _visit
 from jax_leaky._census._packed import pack
 from jax_leaky._census._site import Record
-from jax_leaky.tracing import Site, SiteList, Traced
+from jax_leaky.tracing import Site, Traced
 from jax_leaky.units import Pair, Wide
 
 _FIGURES = 5
@@ -25,18 +26,19 @@ _FIGURES = 5
 _PART = 12
 
 
-def run(traced: Traced, chosen: SiteList) -> tuple[Any, list[Record]]:
+def run(traced: Traced, chosen: _visit.Chosen) -> tuple[Any, list[Record]]:
     """The loss, and the records of the chosen sites with what their gradients are."""
 
     def loss(zeros: dict[str, Array]) -> tuple[Array, list[Record]]:
         def tap(site: Site, z: Array, steps: tuple[Array, ...]) -> Array:
             layer = tuple(step for loop, step in zip(site.loops, steps, strict=True) if loop.over_layers)
-            return _probe(z, zeros[site.name][layer])
+            return _probe(chosen.axes[site.name], z, zeros[site.name][layer])
 
         result, records = _visit.run(traced, chosen, tap=tap)
         return _scalar(result), records
 
-    zeros = {site.name: jnp.zeros(_shape(site), jnp.float32) for site in chosen if not site.fixed}
+    shapes = {site.name: _shape(site, chosen.units(site)) for site in chosen.sites if not site.fixed}
+    zeros = {name: jnp.zeros(shape, jnp.float32) for name, shape in shapes.items()}
     try:
         figures, records = jax.grad(loss, has_aux=True)(zeros)
     except ValueError as error:
@@ -49,9 +51,9 @@ def run(traced: Traced, chosen: SiteList) -> tuple[Any, list[Record]]:
     return None, [_with_gradient(r, figures[r.info.name]) if r.info.name in figures else r for r in records]
 
 
-def _shape(site: Site) -> tuple[int, ...]:
+def _shape(site: Site, units: int) -> tuple[int, ...]:
     layers = (loop.length for loop in site.loops if loop.over_layers)
-    return *layers, site.shape[-1], _FIGURES
+    return *layers, units, _FIGURES
 
 
 def _scalar(result: Any) -> Array:
@@ -65,24 +67,24 @@ def _scalar(result: Any) -> Array:
     return jnp.sum(loss)
 
 
-@jax.custom_vjp
-def _probe(z: Array, zeros: Array) -> Array:
-    del zeros
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _probe(axis: int, z: Array, zeros: Array) -> Array:
+    del axis, zeros
     return z
 
 
-def _forward(z: Array, zeros: Array) -> tuple[Array, Array]:
-    del zeros
+def _forward(axis: int, z: Array, zeros: Array) -> tuple[Array, Array]:
+    del axis, zeros
     return z, jnp.isfinite(z)
 
 
-def _backward(finite: Array, cotangent: Array) -> tuple[Array, Array]:
-    leading = tuple(range(cotangent.ndim - 1))
+def _backward(axis: int, finite: Array, cotangent: Array) -> tuple[Array, Array]:
+    samples = tuple(place for place in range(cotangent.ndim) if place != axis % cotangent.ndim)
     g = cotangent.astype(jnp.float32)
     counted = finite & jnp.isfinite(g)
-    nonzero = jnp.sum(counted & (cotangent != 0), axis=leading, dtype=jnp.uint32)
-    nonfinite = jnp.sum(finite & ~jnp.isfinite(g), axis=leading, dtype=jnp.uint32)
-    magnitude = jnp.sum(jnp.where(counted, jnp.abs(g), 0), axis=leading)
+    nonzero = jnp.sum(counted & (cotangent != 0), axis=samples, dtype=jnp.uint32)
+    nonfinite = jnp.sum(finite & ~jnp.isfinite(g), axis=samples, dtype=jnp.uint32)
+    magnitude = jnp.sum(jnp.where(counted, jnp.abs(g), 0), axis=samples)
     return cotangent, jnp.stack([*_parts(nonzero), *_parts(nonfinite), magnitude], axis=-1)
 
 
@@ -107,4 +109,4 @@ def _with_gradient(record: Record, figures: Array) -> Record:
         grad_sum=Pair(figures[..., 4], jnp.zeros_like(figures[..., 4])),
         nonfinite=old.nonfinite + Wide(nonfinite.high, nonfinite.low),
     )
-    return Record(pack(counts), record.slope, record.info)
+    return Record(pack(counts), record.slopes, record.info)

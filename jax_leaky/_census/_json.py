@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING, Any
 import jax.numpy as jnp
 import numpy as np
 
+from jax_leaky._census._axes import LAST
 from jax_leaky._census._packed import pack
 from jax_leaky._census._site import Record, SiteCensus, SiteInfo
+from jax_leaky._census._slopes import Slopes, met
 from jax_leaky.tracing import Opaque
 from jax_leaky.units import Pair, UnitCounts, Wide
 
 if TYPE_CHECKING:
     from jax_leaky._census._result import Census
 
-_FORMAT = "jax_leaky.census 1"
+_FORMAT = "jax_leaky.census 2"
+_FORMER = "jax_leaky.census 1"  # which knew of one slope for all samples, and of units on the last axis alone
 # What null stands for before the first finite sample; JSON has neither infinity nor NaN.
 _EMPTY = {"z_min": math.inf, "z_max": -math.inf}
 
@@ -46,6 +49,7 @@ def site_row(site: SiteCensus) -> dict[str, Any]:
         "source": site.source,
         "negative_slope": _numbers(slope) if isinstance(slope, np.ndarray) else slope,
         "units": site.units,
+        "unit_axis": site.unit_axis,
     }
     return about | site.row
 
@@ -58,7 +62,7 @@ def loads(text: str) -> tuple[list[Record], list[Opaque], float]:
     """
     try:
         whole = json.loads(text)
-        if whole["format"] != _FORMAT:
+        if whole["format"] not in (_FORMAT, _FORMER):
             raise ValueError(f"unknown format {whole['format']!r}")
         records = [_read(record) for record in whole["records"]]
         return records, [Opaque(**part) for part in whole["opaque"]], float(whole["rare_below"])
@@ -70,14 +74,17 @@ def loads(text: str) -> tuple[list[Record], list[Opaque], float]:
 
 def _record(record: Record) -> dict[str, Any]:
     counts = {name: _plain(value) for name, value in record.counts._asdict().items()}
-    slope = None if record.slope is None else _numbers(record.slope)
+    slopes = record.slopes
     info = record.info
     return {
         "name": info.name,
         "kind": info.kind,
         "source": info.source,
         "negative_slope": info.negative_slope,
-        "slope": slope,
+        "unit_axis": info.unit_axis,
+        "slopes": None
+        if slopes is None
+        else {name: _plain(value) for name, value in slopes._asdict().items()},
         "counts": counts,
     }
 
@@ -113,9 +120,20 @@ def _read(record: dict[str, Any]) -> Record:
             fields[name] = Wide(
                 jnp.asarray(whole >> 32, jnp.uint32), jnp.asarray(whole & 0xFFFFFFFF, jnp.uint32)
             )
-    slope = None if record["slope"] is None else _floats(record["slope"])
-    info = SiteInfo(record["name"], record["kind"], record["negative_slope"], record["source"])
-    return Record(pack(UnitCounts(**fields)), slope, info)
+    counts = UnitCounts(**fields)
+    axis = int(record.get("unit_axis", LAST))
+    info = SiteInfo(record["name"], record["kind"], record["negative_slope"], record["source"], axis)
+    return Record(pack(counts), _read_slopes(record, counts), info)
+
+
+def _read_slopes(record: dict[str, Any], counts: UnitCounts) -> Slopes | None:
+    if "slope" in record:  # of the former format
+        return None if record["slope"] is None else met(_floats(record["slope"]), counts)
+    slopes = record["slopes"]
+    if slopes is None:
+        return None
+    below = Pair(_floats(slopes["below"]["high"]), _floats(slopes["below"]["low"]))
+    return Slopes(_floats(slopes["least"]), _floats(slopes["greatest"]), below)
 
 
 def _floats(value: Any) -> Any:

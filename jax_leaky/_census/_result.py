@@ -28,7 +28,7 @@ class Census:
     `name[1]`, ... `census["MLP/relu"]` is the site's `SiteCensus`, which knows every unit.
 
     It is a pytree: a jitted train step returns it, `jax.device_get` fetches it. `a + b` is the census of the
-    samples of a, then those of b.
+    samples of a, then those of b; `sum` adds up several.
 
     Attributes:
         opaque: the parts of the function that were not looked into.
@@ -99,23 +99,39 @@ class Census:
 
         Raises:
             TypeError: `other` is no census.
-            ValueError: the two are not of the same model: they differ in their sites.
+            ValueError: the two are not of the same model: they differ in their sites; or in `rare_below`.
         """
         if not isinstance(other, Census):
             raise TypeError(f"other is of type {type(other).__name__}: a census adds up with a census.")
         if self._records.keys() != other._records.keys():
             alone = sorted(self._records.keys() ^ other._records.keys())
             raise ValueError(f"only one of the two censuses has {alone[0]}: those of the same model add up.")
+        if self.rare_below != other.rare_below:
+            raise ValueError(
+                f"rare_below is {self.rare_below:g} in one census and {other.rare_below:g} in the other: take both "
+                "with the same."
+            )
         return self._with(
             [record.append(other._records[name]) for name, record in self._records.items()], other.opaque
         )
 
     __add__ = merge
 
+    def __radd__(self, other: object) -> Census:
+        """For `sum(censuses)`, which begins with 0."""
+        return self if type(other) is int and other == 0 else NotImplemented
+
     def _joined(self, other: Census) -> Census:
         """The same, where batches of another shape have met other sites."""
         records = dict(self._records)
         for name, record in other._records.items():
+            if name in records and records[name].shape != record.shape:
+                first, second = records[name].shape[-1], record.shape[-1]
+                raise ValueError(
+                    f"census: {name} has {first} units in one batch and {second} in another. A unit is an index of the "
+                    "last axis of the activation's input; after vmap, or where channels come first, samples may lie "
+                    f"there: name the axis of the units, as in unit_axis={{{name!r}: 0}}."
+                )
             records[name] = records[name].append(record) if name in records else record
         return self._with(records.values(), other.opaque)
 

@@ -10,10 +10,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
 import jax_leaky.units as units
+from jax_leaky._census import _slopes
+from jax_leaky._census._axes import LAST
 from jax_leaky._census._packed import Packed, pack, unpack
+from jax_leaky._census._slopes import Slopes
 from jax_leaky._census._tally import append
 from jax_leaky.units import Summary, UnitCounts
 
@@ -30,12 +32,14 @@ class SiteInfo:
         kind: "relu", "leaky_relu", "gelu", ...
         negative_slope: where it is a number in the program, else None.
         source: the line.
+        unit_axis: of its input, counted from the front; -1 for the last one.
     """
 
     name: str
     kind: str
     negative_slope: float | None
     source: str
+    unit_axis: int = LAST
 
 
 @jax.tree_util.register_dataclass
@@ -45,12 +49,12 @@ class Record:
 
     Attributes:
         packed: what was counted.
-        slope: (units,), of an activation whose slope is no number in the program, else None.
+        slopes: that the samples met, of an activation whose slope is no number in the program, else None.
         info: static.
     """
 
     packed: Packed
-    slope: Array | None
+    slopes: Slopes | None
     info: SiteInfo = dataclasses.field(metadata={"static": True})
 
     @property
@@ -58,17 +62,41 @@ class Record:
         """What was counted."""
         return unpack(self.packed)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(units,), behind the steps of scans over layers."""
+        return self.packed.whole.shape[:-2] + self.packed.whole.shape[-1:]
+
     def append(self, newer: Record) -> Record:
         """This and the samples that came after."""
-        mine, theirs = (
-            record.packed.whole.shape[:-2] + record.packed.whole.shape[-1:] for record in (self, newer)
-        )
-        if self.info.kind != newer.info.kind or mine != theirs:
+        if self.info.kind != newer.info.kind or self.shape != newer.shape:
             raise ValueError(
-                f"{self.info.name} is a {self.info.kind} of {_units(mine)} in one census and a {newer.info.kind} of "
-                f"{_units(theirs)} in the other: only censuses of the same model add up; use compare for two models."
+                f"{self.info.name} is a {self.info.kind} of {_units(self.shape)} in one census and a "
+                f"{newer.info.kind} of {_units(newer.shape)} in the other: only censuses of the same model add up; "
+                "use compare for two models."
             )
-        return Record(_appended(self.packed, newer.packed), newer.slope, self.info)
+        if self.info.unit_axis != newer.info.unit_axis:
+            raise ValueError(
+                f"the units of {self.info.name} lie along axis {self.info.unit_axis} of its input in one census and "
+                f"along axis {newer.info.unit_axis} in the other: take both with the same unit_axis."
+            )
+        info, slopes = self.info, None
+        if not (self.has_number and newer.has_number and info.negative_slope == newer.info.negative_slope):
+            info = dataclasses.replace(info, negative_slope=None)
+            mine, theirs = self._as_slopes(), newer._as_slopes()
+            slopes = None if mine is None or theirs is None else _slopes.append(mine, theirs)
+        return Record(_appended(self.packed, newer.packed), slopes, info)
+
+    @property
+    def has_number(self) -> bool:
+        """Whether one number of the program, or none at all for a kind without a slope, says all of the slope."""
+        return self.slopes is None and (
+            self.info.negative_slope is not None or self.info.kind not in RECTIFIERS
+        )
+
+    def _as_slopes(self) -> Slopes | None:
+        number = self.info.negative_slope
+        return self.slopes if self.slopes is not None or number is None else _slopes.met(number, self.counts)
 
     def rows(self) -> Iterator[tuple[str, Record]]:
         """Each step of a scan by itself, named `site[step]`."""
@@ -95,6 +123,7 @@ class SiteCensus:
         name: of the site, with the step of the scan in brackets where there is one.
         kind: "relu", "leaky_relu", "gelu", ...
         source: the line of the model.
+        unit_axis: the axis of its input along which units lie, counted from the front; -1 for the last one.
         counts: all that was counted.
     """
 
@@ -103,12 +132,13 @@ class SiteCensus:
         self.kind = record.info.kind
         self.source = record.info.source
         self.counts = record.counts
-        self._slope = record.info.negative_slope if record.slope is None else record.slope
+        self.unit_axis = record.info.unit_axis
+        self._number, self._slopes = record.info.negative_slope, record.slopes
         self._rare_below = rare_below
 
     @property
     def units(self) -> int:
-        """How many units the site has: the last axis of its z, a convolution's channels."""
+        """How many units the site has: the length of `unit_axis` of its z, for a convolution its channels."""
         return int(self.counts.fired.low.shape[0])
 
     @property
@@ -118,32 +148,58 @@ class SiteCensus:
 
     @property
     def negative_slope(self) -> float | np.ndarray | None:
-        """The slope below 0: a number, (units,) where units differ, None for a kind without one."""
-        if self.kind not in RECTIFIERS or self._slope is None:
+        """The slope below 0: a number, (units,) where units differ.
+
+        None for a kind without one, where it differs within a unit, and where samples met different ones
+        (`slope_range`).
+        """
+        if self.kind not in RECTIFIERS or self.slope_range is None:
             return None
-        slope = np.asarray(self._slope, np.float32)
-        return float(str(slope.flat[0])) if np.all(slope == slope.flat[0]) else slope
+        least, greatest = self.slope_range
+        if not np.all(least == greatest):  # neither is NaN
+            return None
+        return float(str(least.flat[0])) if np.all(least == least.flat[0]) else least
+
+    @property
+    def slope_range(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """The least and the greatest slope below 0 that the samples of each unit met, (units,) both; None if unknown.
+
+        NaN where there was no sample.
+        """
+        if self._slopes is not None:
+            return np.asarray(self._slopes.least), np.asarray(self._slopes.greatest)
+        if self._number is None:
+            return None
+        slopes = np.full(self.units, self._number, np.float32)
+        return slopes, slopes
 
     @functools.cached_property
     def summary(self) -> Summary:
         """Every measure, per unit and of the layer, as `jax_leaky.units.summarize` defines them. Works in jit."""
-        if self.kind in RECTIFIERS:
-            slope = jnp.nan if self._slope is None else self._slope
-            return units.summarize(self.counts, negative_slope=slope, rare_below=self._rare_below)
-        summary = units.summarize(self.counts, rare_below=self._rare_below)
-        no_slope = {"slope": jnp.full(self.units, jnp.nan)}
-        return summary._replace(
-            per_unit=summary.per_unit | no_slope, layer=summary.layer | {"slope": jnp.float32(jnp.nan)}
-        )
+        slopes = self._slopes
+        if self.kind not in RECTIFIERS:
+            summary = units.summarize(self.counts, rare_below=self._rare_below)
+            return _with_mean_slope(summary, jnp.full(self.units, jnp.nan))
+        if slopes is None:
+            number = jnp.nan if self._number is None else self._number
+            return units.summarize(self.counts, negative_slope=number, rare_below=self._rare_below)
+        one = jnp.where(slopes.differ, jnp.nan, slopes.least)
+        summary = units.summarize(self.counts, negative_slope=one, rare_below=self._rare_below)
+        # By jnp: NumPy would warn of 0 / 0 where there was no sample.
+        mean = summary.per_unit["act_freq"] + jnp.divide(slopes.below.high, self.counts.n.to_float())
+        return _with_mean_slope(summary, jnp.where(slopes.differ, mean, summary.per_unit["slope"]))
 
     @functools.cached_property
     def row(self) -> dict[str, Any]:
         """The layer's measures as plain values; None where there is none, and `notes` says why."""
         row = self.summary.to_row()
-        if self.kind not in RECTIFIERS and not row["notes"].get("layer"):
-            row["notes"]["slope"] = f"n/a: {self.kind} has no one slope below 0"
-        elif self._slope is None:
-            row["notes"]["slope"] = row["notes"]["dead"] = "n/a: the slope differs within a unit"
+        notes = row["notes"]
+        if self.kind not in RECTIFIERS and not notes.get("layer"):
+            notes["slope"] = f"n/a: {self.kind} has no one slope below 0"
+        elif self._slopes is None and self._number is None:
+            notes["slope"] = notes["dead"] = "n/a: the slope differs within a unit"
+        elif self._slopes is not None and np.any(self._slopes.least < self._slopes.greatest):
+            notes["slope"] = "the slope below 0 differs between samples: the mean takes each sample's own"
         return row
 
     @property
@@ -180,3 +236,9 @@ class SiteCensus:
 
     def __repr__(self) -> str:
         return f"SiteCensus({self.name!r}, {self.kind}, {self.units} units)"
+
+
+def _with_mean_slope(summary: Summary, slope: Any) -> Summary:
+    return summary._replace(
+        per_unit=summary.per_unit | {"slope": slope}, layer=summary.layer | {"slope": jnp.mean(slope)}
+    )

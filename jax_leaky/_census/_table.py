@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from jax_leaky._census._site import SiteCensus
+from jax_leaky._census._axes import LAST
+from jax_leaky._census._site import RECTIFIERS, SiteCensus
 from jax_leaky.tracing import Opaque
 
 if TYPE_CHECKING:
@@ -53,9 +54,12 @@ def columns(census: Census) -> list[Column]:
 def slope(site: SiteCensus) -> str:
     """The slope below 0 in words: a number, the range over units, or none."""
     negative_slope = site.negative_slope
-    if isinstance(negative_slope, np.ndarray):
-        return f"{negative_slope.min():.3g}..{negative_slope.max():.3g}"
-    return NOT_KNOWN if negative_slope is None else f"{negative_slope:g}"
+    if isinstance(negative_slope, float):
+        return f"{negative_slope:g}"
+    if site.kind not in RECTIFIERS or site.slope_range is None or np.isnan(site.slope_range).any():
+        return NOT_KNOWN
+    least, greatest = site.slope_range
+    return f"{np.min(least):.3g}..{np.max(greatest):.3g}"
 
 
 def notes(census: Census) -> list[str]:
@@ -64,12 +68,27 @@ def notes(census: Census) -> list[str]:
     counts = sorted({site.n for site in census if site.n})
     if counts:
         least = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
-        excluded = " to ".join(f"{300 / n:.2g} %" for n in dict.fromkeys((counts[0], counts[-1])))
+        excluded = " to ".join(_excluded(n) for n in dict.fromkeys((counts[0], counts[-1])))
         lines.append(f"silent on n = {least} samples: active on less than 3/n = {excluded} of all, at 95 %")
     if any(site.row["notes"].get("dead", "").startswith("n/a by construction") for site in census):
         lines.append("dead n/a: by construction, a slope other than 0 leaves no output at 0")
+    lines += [
+        f"{site.name}: {site.row['notes']['slope']}"
+        for site in census
+        if "differs between samples" in site.row["notes"].get("slope", "")
+    ]
+    lines += [
+        f"{site.name}: units along axis {site.unit_axis} of its input, which is not the last"
+        for site in census
+        if site.unit_axis != LAST
+    ]
     lines += [opaque_line(part) for part in census.opaque]
     return [*lines, f"{len(census)} site{'' if len(census) == 1 else 's'}, {len(census.opaque)} opaque"]
+
+
+def _excluded(n: int) -> str:
+    """3/n in per cent; of less than three samples, silence excludes nothing."""
+    return f"{300 / n:.2g} %" if n > 3 else "100 %"
 
 
 def opaque_line(part: Opaque) -> str:

@@ -14,6 +14,7 @@ with a row of ones (1.4 to 5.9), cells in 2,048 or 32,768 pieces.
 from __future__ import annotations
 
 import functools
+import math
 from typing import NamedTuple
 
 import jax
@@ -60,17 +61,15 @@ def tally(z: Array, a: Array | None, *, lean: bool = False) -> UnitCounts:
             fires anywhere in z counts as fired on its last sample.
     """
     number = z.shape[-1]
-    rows = z.size // number
+    rows = math.prod(z.shape[:-1])
     count = functools.partial(_figures, lean=lean)
     mesh = jax.typeof(z).sharding.mesh
     if AxisType.Explicit in mesh.axis_types:  # the counts are the same everywhere: XLA finds the way there
         count = auto_axes(count, out_sharding=NamedSharding(mesh, PartitionSpec()))
     seen = count(z, a)
-    n = _wide(jnp.uint32(rows))
+    n = _wide(jnp.asarray(rows).astype(jnp.uint32))
     unknown = jnp.full(number, jnp.nan, jnp.float32)
-    some = seen.extremes or _Extremes(
-        unknown, unknown, jnp.where(seen.fired > 0, jnp.uint32(rows), jnp.uint32(0))
-    )
+    some = seen.extremes or _Extremes(unknown, unknown, jnp.where(seen.fired > 0, n.low, jnp.uint32(0)))
     low = jnp.zeros(number, jnp.float32)
     return units.init(number)._replace(
         n=n,
@@ -89,7 +88,7 @@ def tally(z: Array, a: Array | None, *, lean: bool = False) -> UnitCounts:
 def _figures(z: Array, a: Array | None, lean: bool) -> _Figures:
     """The figures of `z, a: (..., units)`."""
     width = z.shape[-1]
-    rows = z.size // width
+    rows = math.prod(z.shape[:-1])
     # XLA's CPU code for arrays of less than 64 columns takes up to 16 times as long: some rows lie side by side there.
     side_by_side = -(-_COLUMNS // width)
     in_chunk = side_by_side * max(1, _CELLS // (side_by_side * width))
@@ -120,7 +119,8 @@ def _figures(z: Array, a: Array | None, lean: bool) -> _Figures:
         seen = _reduced(lax.fori_loop(0, (rows - first) // in_chunk, fold, chunk(0, first)))
         return _reduced(jax.tree.map(lambda x: x.reshape(side_by_side, width), seen))
 
-    if rows <= 2 * in_chunk:
+    # Of a symbolic number of rows (jax.export), no one knows how many chunks it makes.
+    if not isinstance(rows, int) or rows <= 2 * in_chunk:
         return at_once(z, a)
     return lax.platform_dependent(z, a, cpu=in_chunks, default=at_once)
 
@@ -184,8 +184,10 @@ def _reduced(cells: _Figures) -> _Figures:
     if some is None:
         return sums
     return sums._replace(
-        extremes=_Extremes(
-            jnp.min(some.z_min, axis=0), jnp.max(some.z_max, axis=0), jnp.max(some.last, axis=0)
+        extremes=_Extremes(  # initial: there may be no row
+            jnp.min(some.z_min, axis=0, initial=jnp.inf),
+            jnp.max(some.z_max, axis=0, initial=-jnp.inf),
+            jnp.max(some.last, axis=0, initial=0),
         )
     )
 
