@@ -43,3 +43,12 @@ def lower_bound(width: int, depth: int, input_dim: int) -> float:
     b = 1 - 2 * 0.5**width - (width - 1) * 0.25**width
     factor = (1 - 2 * 0.5**width) * a / (1 + (width - 1) * 0.5**width)
     return 1 - a**later + factor * (b**later - a**later)
+
+
+def exact_at_three(width: int, input_dim: int) -> float | None:
+    """The probability that a network of depth 3 with equal hidden widths is constant, where it is known; else None.
+
+    In one input dimension `lower_bound` is it. With no fewer inputs than units the first layer gives every vector
+    without negative entries, so the second is negative for all of them only if all its N^2 weights are: 2^-(N^2).
+    """
+    return lower_bound(width, 3, input_dim) if input_dim == 1 or input_dim >= width else None

@@ -11,8 +11,10 @@ import pytest
 
 from experiments import born_dead
 from experiments.lab import random_networks
-from experiments.lab.born_dead_theory import DEPTH_TEN, lower_bound, point_death
+from experiments.lab.born_dead_theory import DEPTH_TEN, exact_at_three, lower_bound, point_death
 from experiments.lab.errors import LabError
+from experiments.reports.born_dead import main_table, verdicts, wilson
+from jax_leaky import units
 
 KEYS = {
     "width",
@@ -24,6 +26,8 @@ KEYS = {
     "point_dead",
     "lower",
     "upper",
+    "collapsed",
+    "exact",
 }
 
 
@@ -31,7 +35,7 @@ KEYS = {
 def rows(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "born_dead"
     config = born_dead.Config(
-        out=out, **{**born_dead.PRESETS["smoke"], "widths": (2,), "input_dims": (1, 3), "networks": 25_000}
+        out=out, **{**born_dead.PRESETS["smoke"], "widths": (2,), "input_dims": (1, 2, 3), "networks": 25_000}
     )
     born_dead.run(config)
     assert {
@@ -47,7 +51,7 @@ def rows(tmp_path_factory):
 
 def test_a_row_per_cell_with_the_keys_that_were_promised(rows):
     cells = {(row["width"], row["depth"], row["input_dim"], row["negative_slope"]) for row in rows}
-    assert cells == set(itertools.product((2,), (3, 10), (1, 3), (0.0, 0.01)))
+    assert cells == set(itertools.product((2,), (3, 10), (1, 2, 3), (0.0, 0.01)))
     assert len(rows) == len(cells)
     assert all(set(row) >= KEYS and row["networks"] == 25_000 for row in rows)
 
@@ -64,6 +68,10 @@ def test_shares_meet_the_exact_and_the_published_probabilities(rows):
         if row["input_dim"] == 1:
             exact = 4.0**-width * (3 - 2.0 ** (1 - width)) if depth == 3 else DEPTH_TEN[width]
             assert row["born_dead"] == pytest.approx(exact, abs=five_sigma)
+        elif depth == 3:
+            exact = 2.0 ** -(width**2)
+            assert row["born_dead"] == pytest.approx(exact, abs=5 * math.sqrt(exact / row["networks"]))
+        assert row["exact"] == (row["input_dim"] < 3 or depth == 3)
 
 
 def test_a_leaky_network_is_never_dead(rows):
@@ -83,39 +91,107 @@ def test_bounds_against_paper_arithmetic():
         assert lower_bound(width, 10, 1) < published < point_death([width] * 9)
 
 
+def test_the_exact_probabilities_of_depth_three():
+    assert exact_at_three(2, 1) == 5 / 32
+    assert exact_at_three(2, 2) == exact_at_three(2, 7) == 1 / 16
+    assert exact_at_three(3, 2) is None  # the plane does not reach every output of three units
+    assert exact_at_three(3, 3) == 1 / 512
+
+
+@pytest.mark.parametrize(("width", "input_dim"), [(2, 3), (2, 5), (3, 3)])
+def test_depth_three_is_exact_where_inputs_are_no_fewer_than_units(width, input_dim):
+    # With one pair of sampled inputs, so that the vectors of a single entry decide.
+    share = drawn(width=width, input_dim=input_dim, hidden=2, probes=2).born_dead[1, 0] / 25_000
+    exact = 2.0 ** -(width**2)
+    assert share == pytest.approx(exact, abs=5 * math.sqrt(exact / 25_000))
+
+
 def test_a_layer_against_numpy_and_death_by_signs():
     rng = np.random.default_rng(0)
-    h = np.broadcast_to(rng.standard_normal((2, 3, 64)), (2, 2, 3, 64)).astype(np.float32).copy()
+    h = rng.standard_normal((2, 3, 64)).astype(np.float32)
     weights = rng.standard_normal((2, 3, 64)).astype(np.float32)
     weights[:, :, 0] = -np.abs(weights[:, :, 0])
-    h[:, 0, :, 0] = np.abs(h[:, 0, :, 0])  # network 0 is killed for probe 0
-    h[:, :, :, 1] = 0  # nothing reaches network 1: its signs are unknown
-    before = random_networks.Signal(jnp.array(h), jnp.zeros((2, 2, 64), bool))
-    signal = random_networks.through_layer(before, jnp.array(weights), jnp.array([0.0, 0.25]))
-    z = np.einsum("oib,spib->spob", weights.astype(np.float64), h)
-    np.testing.assert_allclose(signal.h[0], np.maximum(z[0], 0), rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(signal.h[1], np.where(z[1] > 0, z[1], 0.25 * z[1]), rtol=1e-5, atol=1e-6)
-    killed = (z[0] <= 0).all(1)
-    killed[:, 1] = False
-    np.testing.assert_array_equal(signal.dead[0], killed)
-    assert signal.dead[0, 0, 0]
-    assert not signal.dead[1].any()
+    h[0, :, 0] = np.abs(h[0, :, 0])  # network 0 is killed for input 0
+    h[:, :, 1] = 0  # nothing reaches network 1: its signs are unknown
+    before = random_networks.Signal(jnp.array(h), jnp.zeros((2, 64), bool), None)
+    z = np.einsum("oib,pib->pob", weights.astype(np.float64), h)
+    for slope in (0.0, 0.25):
+        signal, born_dead, _ = random_networks.through_layer(before, jnp.array(weights), slope)
+        np.testing.assert_allclose(signal.h, np.where(z > 0, z, slope * z), rtol=1e-5, atol=1e-6)
+        killed = (z <= 0).all(1) & (slope == 0)
+        killed[:, 1] = False
+        np.testing.assert_array_equal(signal.dead, killed)
+        np.testing.assert_array_equal(born_dead, killed.all(0))
+        assert signal.dead[0, 0] == (slope == 0)
 
 
 def test_a_signal_lost_by_underflow_is_collapsed_and_not_dead():
-    row = random_networks.Row(np.uint32(0), np.int32(0), np.int32(512))
-    probes = {"1": random_networks.probes_of(1, 2)}
-    draw = functools.partial(random_networks.draw, width=1, input_dim=1, hidden=59, negative_slopes=(0.001,))
-    counts = jax.jit(draw)(row, probes)
+    counts = drawn(width=1, input_dim=1, hidden=59, slopes=(0.001,), networks=512)
     assert counts.born_dead[-1, 0] == counts.point_dead[-1, 0] == 0
     assert counts.collapsed[-1, 0] == 512  # some 30 layers multiply by 0.001
     assert counts.collapsed[2, 0] == 0
 
 
+def test_collapsed_is_constant_relative_to_the_output_with_the_input_zero_among_the_inputs():
+    """The judge is the package's own relative test; in float64 none of the networks is constant."""
+    inputs = np.array([[1.0], [-1.0], [0.0]])
+    outputs = {}
+    for kind in (np.float32, np.float64):
+        rng = np.random.default_rng(0)
+        h = np.broadcast_to(inputs[:, :, None], (3, 1, 200)).astype(kind)
+        for _ in range(26):
+            weights = rng.standard_normal((1, 1, 200)) * math.sqrt(2)
+            z = h * weights.astype(kind)[None, 0]
+            h = np.where(z > 0, z, kind(0.001) * z)
+        outputs[kind] = h[:, 0] + kind(0)
+    lost = (outputs[np.float32] == 0).all(0)
+    assert 0 < lost.sum() < 200
+    judged = [float(units.constant_output(outputs[np.float32][:, place])) for place in range(200)]
+    np.testing.assert_array_equal(lost, judged)
+    assert all(np.ptp(outputs[np.float64], axis=0) > 0.5 * np.abs(outputs[np.float64]).max(0))
+
+
+def test_intervals_are_wilsons_and_never_below_zero():
+    assert wilson(0, 1_000_000) == pytest.approx((0, 3.84e-6), rel=1e-3)
+    assert wilson(10, 10)[1] == 1
+    low, high = wilson(1, 1_000_000)
+    assert 0 < low < 1e-6 < high
+    assert high - 1e-6 > 1e-6 - low
+    for end in (low, high):  # where the share lies 1.96 standard errors from the end, by the end's own error
+        assert abs(1e-6 - end) == pytest.approx(1.959964 * math.sqrt(end * (1 - end) / 1e6), rel=1e-6)
+
+
+def test_an_upper_estimate_is_printed_as_one_and_without_an_interval(rows):
+    lines = [line for line in main_table(rows).rows if line[3] == "ReLU"]
+    assert {(line[0], line[2]) for line in lines if line[4].startswith("≤")} == {("3", "10")}
+    assert all("(" not in line[4] for line in lines if line[4].startswith("≤"))
+    findings = {line[0]: line for line in verdicts(rows).rows}
+    for dimension in (2, 3):
+        _, expected, _, _, verdict = findings[f"constant, dimension {dimension}, width 2, depth 3 (exact)"]
+        assert expected == "0.06250"
+        assert verdict != "not reproduced"
+    wrong = [{**row, "born_dead": 0.0710} for row in rows]  # what 16 random inputs gave
+    findings = {line[0]: line[-1] for line in verdicts(wrong).rows}
+    assert findings["constant, dimension 2, width 2, depth 3 (exact)"] == "not reproduced"
+
+
 def test_probes_are_opposite_pairs_of_length_one():
-    probes = random_networks.probes_of(3, 9)
-    np.testing.assert_array_equal(probes[:5], -probes[5:])
-    np.testing.assert_allclose(np.linalg.norm(probes, axis=1), 1, rtol=1e-6)
+    for dimension in (1, 2, 3):
+        probes = random_networks.probes_of(dimension, 9)
+        half = len(probes) // 2
+        np.testing.assert_allclose(probes[:half], -probes[half:], rtol=1e-6)
+        np.testing.assert_allclose(np.linalg.norm(probes, axis=1), 1, rtol=1e-6)
+    angles = np.sort(np.arctan2(*random_networks.probes_of(2, 8).T))
+    np.testing.assert_allclose(np.diff(angles), np.pi / 4, rtol=1e-5)
+
+
+def drawn(*, width, input_dim, hidden, slopes=(0.0,), networks=25_000, probes=64):
+    row = random_networks.Row(np.uint32(0), np.int32(0), np.int32(networks))
+    inputs = {str(input_dim): random_networks.probes_of(input_dim, probes)}
+    draw = functools.partial(
+        random_networks.draw, width=width, input_dim=input_dim, hidden=hidden, negative_slopes=slopes
+    )
+    return jax.jit(draw)(row, inputs)
 
 
 @pytest.mark.parametrize(
