@@ -56,7 +56,16 @@ def enter(main: Callable[[], None]) -> None:
     except LabError as error:
         _leave(2, str(error))
     except KeyboardInterrupt:
-        _leave(128 + caught[0], "Stopped. What is finished is kept: the same command goes on from there.")
+        so_far = ", and with --so-far it reports on that" if _has_so_far() else ""
+        _leave(
+            128 + caught[0],
+            f"Stopped. What is finished is kept: the same command goes on from there{so_far}.",
+        )
+
+
+def _has_so_far() -> bool:
+    """Whether the script that was started has the flag: its dataclass of flags, always `Config`, has the field."""
+    return hasattr(getattr(sys.modules["__main__"], "Config", None), "so_far")
 
 
 def _leave(status: int, sentence: str) -> None:

@@ -21,7 +21,7 @@ class Finding(NamedTuple):
         high: the greatest.
         digits: of our figure in the table.
         scale: 100 where the figure is shown in percent.
-        whole: the whole interval must lie in the range, as where a difference is to be shown.
+        whole: the whole interval must lie in the range, as where a difference is to be shown; it takes 3 seeds.
     """
 
     what: str
@@ -35,11 +35,16 @@ class Finding(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """`reproduced`: our mean, or interval, is in the range; `within our interval`: they meet; `not reproduced`."""
+        """`reproduced`: our mean, or interval, is in the range; `within our interval`: they meet; `not reproduced`.
+
+        Without a figure `not measured`; `too few seeds` where the interval decides and there are not three.
+        """
         mean, half = self.ours.mean, self.ours.half_width
-        half = 0.0 if math.isnan(half) else half
         if not self.ours.values or math.isnan(mean):
             return "not measured"
+        if self.whole and self.ours.values < 3:
+            return "too few seeds"
+        half = 0.0 if math.isnan(half) else half
         inside = half if self.whole else 0.0
         if self.low <= mean - inside and mean + inside <= self.high:
             return "reproduced"

@@ -28,6 +28,18 @@ def test_a_difference_that_is_to_be_shown_needs_the_whole_interval():
     assert Finding("gain", "> 0", Estimate(0.5, 0.6, 3), 0, 2, whole=True).verdict == "within our interval"
 
 
+@pytest.mark.parametrize(("half", "seeds"), [(math.nan, 1), (0.1, 2)])
+def test_a_difference_that_is_to_be_shown_needs_three_seeds(half, seeds):
+    gain = Estimate(0.5, half, seeds)
+    assert Finding("gain", "> 0", gain, 0, 1, whole=True).verdict == "too few seeds"
+    assert Finding("mean", "0.5", gain, 0, 1).verdict == "reproduced"
+    assert (
+        Finding("gain", "> 0", gain._replace(values=3, half_width=0.1), 0, 1, whole=True).verdict
+        == "reproduced"
+    )
+    assert Finding("gain", "> 0", Estimate(math.nan, math.nan, 0), 0, 1, whole=True).verdict == "not measured"
+
+
 def test_the_table_scales_our_figure():
     table = verdict_table("t", [Finding("share", "50 %", Estimate(0.5, 0.01, 3), 0.4, 0.6, scale=100)])
     assert table.rows == [["share", "50 %", "50.0", "49.0 to 51.0", "reproduced"]]

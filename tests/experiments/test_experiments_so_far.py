@@ -1,0 +1,129 @@
+"""What a run has finished can be reported with --so-far, wherever it was cut."""
+
+import dataclasses
+import importlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments.lab import experiment, plots, store, sweep
+
+FAST = {
+    "born_dead": {"networks": 2000},
+    "collapse": {"seeds": 60, "steps": 20, "block": 20},
+    "signal_gain": {"seeds": 3, "width": 16, "layers": 4},
+    "learning_rate_map": {
+        "negative_slopes": (0.0, 0.1, 0.2),
+        "hidden": (8, 8),
+        "steps": 8,
+        "optimizers": ("sgd",),
+    },
+    "plasticity": {"seeds": 1, "tasks": 2, "every": 1, "hidden": (8, 8), "images": 100, "probe": 50},
+}
+SLOW = {
+    "dead_neurons": {"steps": 16},
+    "depth_profile": {"steps": 8, "hidden": (16, 16)},
+    "gan_modes": {"seeds": 2, "steps": 20},
+    "image_classification": {"steps": 4},
+    "gan_images": {"steps": 4},
+    "object_detection": {"steps": 4, "seeds": 2},
+}
+EXPERIMENTS = [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
+
+
+class Cut:
+    """A finished smoke run, and reports from a part of its rows."""
+
+    def __init__(self, name, out, monkeypatch):
+        self.module = importlib.import_module(f"experiments.{name}")
+        self.config = self.module.Config(
+            out=out, **{**self.module.PRESETS["smoke"], **(FAST | SLOW)[name], "smoke": True}
+        )
+        # Every run asks for the same programs: traced once, and a figure is laid out but not written again.
+        monkeypatch.setattr(experiment, "fingerprint", _once(sweep.fingerprint))
+        self.module.run(self.config)
+        monkeypatch.setattr(plots, "save", lambda figure, _: figure.draw_without_rendering())
+        identity = json.loads((out / store.CONFIG).read_text())
+        self.folder = store.RunFolder(out, identity)
+        self.folder.load()
+        assert not self.folder.damaged
+        self.rows = sorted(self.folder.finished.items())
+
+    def report(self, rows):
+        """The page of those rows alone."""
+        shutil.rmtree(self.config.out / store.CHUNKS)
+        (self.config.out / store.CHUNKS).mkdir()
+        self.folder.save(dict(rows))
+        self.module.run(dataclasses.replace(self.config, so_far=True))
+        summary = (self.config.out / "summary.md").read_text()
+        missing = len(self.rows) - len(rows)
+        assert (f"Cut short: {missing} rows of the sweep are missing." in summary) == bool(missing)
+        return summary
+
+
+def _once(function):
+    kept = []
+
+    def call(*arguments):
+        if not kept:
+            kept.append(function(*arguments))
+        return kept[0]
+
+    return call
+
+
+@pytest.fixture(scope="module", params=EXPERIMENTS)
+def cut(request, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        yield Cut(request.param, tmp_path_factory.mktemp("cut") / request.param, monkeypatch)
+
+
+def test_every_experiment_with_the_flag_is_here():
+    scripts = Path(experiment.__file__).parents[1].glob("*.py")
+    with_flags = {path.stem for path in scripts if re.search(r"class Config\(Flags\)", path.read_text())}
+    assert with_flags - {"pretrained"} == {*FAST, *SLOW}  # that one has no sweep
+
+
+@pytest.mark.parametrize("finished", [1, 2, 3, 0.5, -1])
+def test_a_report_of_what_is_finished(cut, finished):
+    count = round(len(cut.rows) * finished) if isinstance(finished, float) else finished
+    cut.report(cut.rows[:count])
+
+
+def test_a_report_of_what_damage_has_left(cut):
+    """Without the first rows, which are ReLU's or the baseline's in most experiments."""
+    cut.report(cut.rows[-1:])
+    cut.report(cut.rows[1:])
+
+
+@pytest.mark.slow
+def test_a_report_of_every_prefix(cut):
+    for count in range(1, len(cut.rows) + 1):
+        cut.report(cut.rows[:count])
+
+
+@pytest.mark.parametrize(
+    ("flags", "advice"),
+    [
+        ("so_far = False", "goes on from there, and with --so-far it reports on that.\n"),
+        ("", "goes on from there.\n"),
+    ],
+)
+def test_an_interrupt_names_the_flag_of_a_script_that_has_it(flags, advice):
+    script = f"""
+from experiments.lab import interrupt
+class Config:
+    out = "runs"
+    {flags}
+def work():
+    raise KeyboardInterrupt
+interrupt.enter(work)
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert ended.returncode == 130
+    assert ended.stderr.endswith(advice)
