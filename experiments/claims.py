@@ -8,12 +8,11 @@ verdict. Intervals are corrected for the number of comparisons of a sentence. Th
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
-from experiments.lab import cli, interrupt, store
+from experiments.lab import cli, interrupt, recorded, store
 from experiments.lab.errors import LabError
-from experiments.lab.evidence import Finding, examine
+from experiments.lab.evidence import Comparison, Finding, examine
 from experiments.lab.sentences import CLAIMS
 from experiments.lab.store import Record
 from experiments.reports.claims import report
@@ -34,23 +33,24 @@ def rows_of(results: Path) -> dict[str, list[Record]]:
     """The recorded rows by the experiment's name, for each experiment that a claim needs and that is there.
 
     Raises:
-        LabError: if a file of rows cannot be read.
+        LabError: if a file of rows cannot be read, is damaged, or lacks networks of its run; see
+            `experiments.lab.recorded` for what can be found, and what cannot.
     """
     found = {}
-    for name in {each.experiment for claim in CLAIMS for each in claim.comparisons}:
-        path = results / f"{_RESIDUALS}.json" if name == _RESIDUALS else results / name / store.ROWS
-        try:
-            text = path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            continue
-        try:
-            found[name] = (
-                _residual_rows(text)
-                if name == _RESIDUALS
-                else [json.loads(line) for line in text.splitlines()]
-            )
-        except (ValueError, KeyError) as error:
-            raise LabError(f"{path} cannot be read ({error}): record the run again.") from None
+    comparisons = [each for claim in CLAIMS for each in claim.comparisons]
+    for name in dict.fromkeys(each.experiment for each in comparisons):
+        if name == _RESIDUALS:
+            rows = _residual_rows(results / f"{_RESIDUALS}.json")
+        else:
+            path = results / name / store.ROWS
+            rows = recorded.rows_of(path)
+            if rows:
+                keys = [
+                    key for each in comparisons if each.experiment == name for key in _keys(each, rows[0])
+                ]
+                recorded.check_whole(rows, keys, path)
+        if rows:
+            found[name] = rows
     return found
 
 
@@ -61,12 +61,31 @@ def findings(results: Path) -> list[Finding]:
         return [examine(claim, rows) for claim in CLAIMS]
     except KeyError as error:
         raise LabError(f"The rows under {results} lack the key {error}: record the runs again.") from None
+    except (TypeError, ValueError, IndexError, ZeroDivisionError) as error:
+        raise LabError(
+            f"The rows under {results} hold what cannot be compared ({error}): record the runs again."
+        ) from None
 
 
-def _residual_rows(text: str) -> list[Record]:
+def _keys(comparison: Comparison, row: Record) -> list[str]:
+    """What tells a network from the others of its seed, with the rates that a comparison takes together."""
+    arms = (comparison.baseline, *comparison.arms.values())
+    pooled = [key for key in ("learning_rate",) if key in row]
+    return [*comparison.settings, *pooled, *(key for holds in arms for key in holds)]
+
+
+def _residual_rows(path: Path) -> list[Record] | None:
     """The blocks on the CPU stand for the seeds: each has all the ways."""
-    figures = json.loads(text)["cpu"]["figures"]
-    blocks = list(dict.fromkeys(figure["block"] for figure in figures))
+    text = recorded.read(path)
+    if text is None:
+        return None
+    table = recorded.parse(text, path)
+    try:
+        figures = table["cpu"]["figures"]
+        blocks = list(dict.fromkeys(figure["block"] for figure in figures))
+    except (KeyError, TypeError) as error:
+        raise LabError(f"{path} cannot be read ({error}): record the run again.") from None
+    recorded.check_kinds(figures, path)
     return [figure | {"seed": blocks.index(figure["block"])} for figure in figures]
 
 

@@ -27,7 +27,7 @@ import numpy as np
 import optax
 from jax import Array, lax
 
-from experiments.lab import batches, cli, data, devices, interrupt, store
+from experiments.lab import batches, cli, data, devices, interrupt, memory, store
 from experiments.lab.errors import LabError
 from experiments.lab.experiment import Flags, carry_out, check_hidden, settings_of
 from experiments.lab.mlp import MLP, cross_entropy, look
@@ -194,9 +194,10 @@ def check(config: Config) -> None:
     checks: dict[str, Any] = dict.fromkeys(("seeds", "steps", "batch_size"), at_least_one)
     checks["negative_slopes"] = (math.isfinite, "give finite numbers")
     checks["optimizers"] = (lambda name: name in OPTIMIZERS, f"give some of {', '.join(OPTIMIZERS)}")
-    if config.learning_rates:  # left out, each optimiser has its own
-        checks["learning_rates"] = (lambda rate: 0 < rate < math.inf, "give positive numbers")
-    settings_of(config, checks)
+    checks["learning_rates"] = (lambda rate: 0 < rate < math.inf, "give positive numbers")
+    # Left out, each optimiser has its own, of the same number; they multiply the grid like any others.
+    rates = config.learning_rates or LEARNING_RATES["sgd"]
+    settings_of(dataclasses.replace(config, learning_rates=rates), checks)
     check_hidden(config.hidden)
 
 
@@ -209,11 +210,15 @@ def run(config: Config) -> None:
             f"--batch-size is {config.batch_size}, but there are {len(dataset.train_labels)} train images."
         )
     print(f"data: {dataset.describe()}")
+    images = batches.images_of(dataset)
+    memory.check_seeds(
+        lambda seeds: groups_of(dataclasses.replace(config, seeds=seeds)), config.seeds, images
+    )
     outcome = carry_out(
         NAME,
         config,
         groups_of(config),
-        batches.images_of(dataset),
+        images,
         "networks",
         learning_rates={name: config.learning_rates or LEARNING_RATES[name] for name in config.optimizers},
         data_sha256=dataset.sha256,

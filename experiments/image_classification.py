@@ -217,6 +217,7 @@ def run(config: Config) -> None:
     """The experiment from its settings to its report."""
     check(config)
     dataset = load(config)
+    dataset.require_squares()
     pixels = dataset.train_images.shape[1]
     if pixels not in SHAPES:
         raise LabError(f"--data {config.data} holds images of {pixels} pixels: give 28x28 or CIFAR-10.")

@@ -196,6 +196,7 @@ def run(config: Config) -> None:
     check(config)
     require()
     dataset = data.load(config.data, full=config.full)
+    dataset.require_squares()
     if dataset.train_images.shape[1] > canvases.SIDE**2:
         raise LabError(f"--data {config.data} holds images of more than {canvases.SIDE} pixels a side.")
     train, test = canvases.compose_splits(dataset, config.train_canvases, config.test_canvases)

@@ -35,6 +35,7 @@ class Dataset(NamedTuple):
         test_images: (samples, pixels) uint8.
         test_labels: (samples,) int32.
         source: where they came from, for people.
+        shape: of an image, rows and columns of its pixels; empty where it has more than these.
     """
 
     train_images: np.ndarray
@@ -42,6 +43,7 @@ class Dataset(NamedTuple):
     test_images: np.ndarray
     test_labels: np.ndarray
     source: str
+    shape: tuple[int, ...] = ()
 
     @property
     def sha256(self) -> str:
@@ -51,6 +53,14 @@ class Dataset(NamedTuple):
             digest.update(f"{array.dtype} {array.shape} ".encode())
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
+
+    def require_squares(self) -> None:
+        """Raises a LabError unless images are as high as they are wide, which their number of pixels does not tell."""
+        if len(set(self.shape)) > 1:
+            size = " x ".join(map(str, self.shape))
+            raise LabError(
+                f"{self.source} holds images of {size} pixels: give squares, as a convolution needs."
+            )
 
     def describe(self) -> str:
         """One line: where the images come from and how many there are."""
@@ -103,7 +113,7 @@ def read_folder(folder: Path, source: str) -> Dataset:
         raise LabError(
             f"--data {folder} is not a folder: name one, or one of auto, embedded, system, digits."
         )
-    arrays = []
+    arrays, shapes = [], []
     for split in ("train", "test"):
         images = read_idx(_find(folder, f"{_STEMS[split]}-images-idx3-ubyte"), 3)
         labels = read_idx(_find(folder, f"{_STEMS[split]}-labels-idx1-ubyte"), 1)
@@ -116,10 +126,11 @@ def read_folder(folder: Path, source: str) -> Dataset:
                 f"{folder} holds the {split} label {labels.max()}: labels go from 0 to {_CLASSES - 1}."
             )
         arrays += [images.reshape(len(images), -1), labels.astype(np.int32)]
-    if arrays[0].shape[1] != arrays[2].shape[1]:
-        sizes = f"{arrays[0].shape[1]} and {arrays[2].shape[1]}"
+        shapes.append(images.shape[1:])
+    if shapes[0] != shapes[1]:
+        sizes = " and ".join(f"{height} x {width}" for height, width in shapes)
         raise LabError(f"{folder} holds train and test images of different sizes ({sizes} pixels).")
-    return Dataset(arrays[0], arrays[1], arrays[2], arrays[3], source)
+    return Dataset(arrays[0], arrays[1], arrays[2], arrays[3], source, shapes[0])
 
 
 def balanced_subset(everything: Dataset) -> Dataset:
@@ -144,7 +155,7 @@ def balanced_subset(everything: Dataset) -> Dataset:
             )
         kept = order[np.sort(np.concatenate(of_class))]
         arrays += [images[kept], labels[kept]]
-    return Dataset(arrays[0], arrays[1], arrays[2], arrays[3], everything.source)
+    return Dataset(arrays[0], arrays[1], arrays[2], arrays[3], everything.source, everything.shape)
 
 
 def _embedded() -> Dataset:
@@ -159,9 +170,11 @@ def _embedded() -> Dataset:
             f"{EMBEDDED} is damaged (its checksum is not the one in {CHECKSUMS.name}): restore it."
         )
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-        images = [archive[f"{split}_images"].reshape(len(archive[f"{split}_labels"]), -1) for split in _STEMS]
+        pictures = [archive[f"{split}_images"] for split in _STEMS]
         labels = [archive[f"{split}_labels"].astype(np.int32) for split in _STEMS]
-    return Dataset(images[0], labels[0], images[1], labels[1], source="Fashion-MNIST, the embedded subset")
+    images = [some.reshape(len(some), -1) for some in pictures]
+    source = "Fashion-MNIST, the embedded subset"
+    return Dataset(images[0], labels[0], images[1], labels[1], source, pictures[0].shape[1:])
 
 
 def _checksums() -> dict[str, str]:
@@ -182,7 +195,7 @@ def _digits() -> Dataset:
     order = np.random.RandomState(SUBSET_SEED).permutation(len(labels))
     train, test = order[:1437], order[1437:]
     source = "scikit-learn's digits (8 x 8 pixels)"
-    return Dataset(images[train], labels[train], images[test], labels[test], source=source)
+    return Dataset(images[train], labels[train], images[test], labels[test], source, (8, 8))
 
 
 def _find(folder: Path, stem: str) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -49,7 +50,8 @@ class Outcome(NamedTuple):
 
     Attributes:
         records: of all finished rows, in the order of the sweep.
-        seconds: what the run took, compiling included; None where an earlier process did a part of it.
+        seconds: what the finished rows took, compiling included, over all processes that computed them one after the
+            other; None where that is not known.
         missing: how many rows of the sweep are not finished; not 0 only with --so-far.
     """
 
@@ -86,6 +88,8 @@ def carry_out(
     settings = {"experiment": name, **settings, **identity, **fingerprint(groups, data)}
     total = sum(len(group.rows) for group in groups)
     with processes.open_run(config.out, settings, fresh=config.fresh) as folder:
+        if folder.since is not None:
+            folder.since = began
         before = len(folder.finished)
         if folder.damaged:
             print(
@@ -95,10 +99,10 @@ def carry_out(
             if not before:
                 raise LabError(f"{config.out} holds no finished {what}: leave out --so-far.")
             print(f"{before} of {total} {what} are finished; this is the report of those.")
-            return Outcome(folder.assemble(), None, total - before)
+            return Outcome(folder.assemble(), folder.seconds, total - before)
         with progress(what, total, before) as advance:
             records = engine(groups, data, folder, advance)
-    return Outcome(records, None if before else time.monotonic() - began, 0)
+    return Outcome(records, folder.seconds, 0)
 
 
 def write_up(
@@ -125,7 +129,9 @@ def write_up(
     if not processes.leads():
         return
     folder = config.out
-    command = " ".join([f"python -m experiments.{name}", *sys.argv[1:]])
+    # Whoever repeats the command has nothing to remove.
+    flags = [flag for flag in sys.argv[1:] if flag != "--fresh"]
+    command = f"python -m experiments.{name} {shlex.join(flags)}".rstrip()
     about = environment() | {"command": command, "seconds": _seconds(folder, outcome)}
     store.write(folder / "environment.json", store.dump(about, indent=2) + "\n")
     lead = [
@@ -166,9 +172,9 @@ def write_up(
 
 
 def _seconds(folder: Path, outcome: Outcome) -> int | None:
-    """What the run took; what an earlier process has noted where this one only wrote the report again."""
+    """What the run took; what an earlier report has noted where the rows do not tell."""
     if outcome.seconds is not None:
-        return round(outcome.seconds)
+        return max(1, round(outcome.seconds))
     try:
         noted = json.loads((folder / "environment.json").read_text())["seconds"]
     except (OSError, ValueError, KeyError):

@@ -7,7 +7,8 @@ core in a loop and 303 ms in scan.
 A row lives on one device from its begin to its last look. Each device takes one row at a time, driven by a Python
 thread of its own, so that with one CPU device a core all cores work; an accelerator takes one row after another. A
 row's result depends on nothing but the row: the devices compile the same programs, and XLA's CPU threads do not share
-a convolution (`xla_cpu_multi_thread_eigen`). A finished row is saved at once.
+a convolution (`xla_cpu_multi_thread_eigen`). A finished row is saved at once, and the state of one that is not every
+minute, from which the same command goes on: see `experiments.lab.checkpoint`.
 
 Of several processes each takes every n-th row that is to be computed.
 """
@@ -24,6 +25,7 @@ from typing import Any, NamedTuple
 import jax
 
 from experiments.lab import memory, processes
+from experiments.lab.checkpoint import Checkpoint, tidy
 from experiments.lab.store import Record, RunFolder
 from experiments.lab.sweep import CPU_OPTIONS
 
@@ -60,6 +62,12 @@ class Loop(NamedTuple):
             yield jax.jit(function).lower(row, state, data).as_text()
         yield str(list(self.looks))
 
+    def sample(self, data: Any) -> list[Record]:
+        """The records of its last row, made of ones in place of what is seen; for `experiments.lab.memory`."""
+        row = self.rows[-1]
+        seen = jax.eval_shape(self.look, row, jax.eval_shape(self.begin, row, data), data)
+        return self.to_records(row, [memory.of_ones(seen)] * len(self.looks))
+
 
 def loop(
     groups: Sequence[Loop],
@@ -93,6 +101,14 @@ def loop(
         # The least that a row takes, asked before anything is compiled.
         state = jax.eval_shape(group.begin, group.rows[0], data)
         memory.check_program(group.name, memory.size(state) + memory.size(data), computing)
+    firsts = itertools.accumulate((len(group.rows) for group in groups), initial=0)
+    memory.check_records(
+        [
+            (group, sum(first + place not in folder.finished for place in range(len(group.rows))))
+            for first, group in zip(firsts, groups, strict=False)
+        ],
+        data,
+    )
     table = enumerate((place, row) for place, group in enumerate(groups) for row in group.rows)
     todo: queue.SimpleQueue[tuple[int, tuple[int, Any]]] = queue.SimpleQueue()
     for entry in itertools.islice(
@@ -102,6 +118,7 @@ def loop(
         jax.process_count(),
     ):
         todo.put(entry)
+    tidy(folder)
     saving, failed = threading.Lock(), threading.Event()
 
     def work(device: Any) -> None:
@@ -116,24 +133,30 @@ def loop(
                     return
                 group, (begin, step, look) = groups[place], compiled[place]
                 given = jax.device_put(row, device)
-                state, seen, done = begin(given, own), [], 0
+                state, done = begin(given, own), 0
+                seen: list[Any] = []
+                checkpoint = Checkpoint(folder, index)
+                if kept := checkpoint.load(state, jax.eval_shape(group.look, given, state, own)):
+                    done, seen, state = kept
                 if place not in known:
                     # The calls below find this compiled program in JAX's cache.
                     analysis = step.lower(given, state, own).compile().memory_analysis()
                     if analysis is not None:
                         memory.check_program(group.name, analysis.temp_size_in_bytes, computing)
                     known.add(place)
-                for moment in group.looks:
-                    for _ in range(moment - done):
-                        state = step(given, state, own)
+                for moment in group.looks[len(seen) :]:
+                    while done < moment:
+                        state, done = step(given, state, own), done + 1
                         if failed.is_set():
                             return
+                        if checkpoint.due():
+                            checkpoint.save(done, seen, state)
                     # Fetched at once: the host is never ahead of the device by more than the steps between two looks.
                     seen.append(jax.device_get(look(given, state, own)))
-                    done = moment
                 records = group.to_records(row, seen)
                 with saving:
                     folder.save({index: records})
+                    checkpoint.remove()
                     advance(1)
         except BaseException:
             failed.set()

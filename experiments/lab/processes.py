@@ -10,17 +10,12 @@ compute. On one machine this starts them all:
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import fcntl
 import importlib.util
 import os
-import socket
-import subprocess
 import sys
 import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,44 +23,90 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from experiments.lab import store
+from experiments.lab import lifeline, store
 from experiments.lab.errors import LabError
+from experiments.lab.launcher import VARIABLES, main, start
 
-_VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+__all__ = ["join", "leads", "main", "meet", "open_run", "start"]
+
 _CLUSTERS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
-_HEARTBEAT = 30  # seconds: when one process dies, JAX ends the others within a minute
-_GOES_ON = "What is finished is kept: start all processes again, and they go on from there."
-_DONE = "done"
+_PATIENCE = 60  # seconds until all processes must have joined
+_QUIET = 2  # seconds of them without a word: processes that are started together meet sooner
+_HEARTBEAT = 30  # seconds: when a whole machine dies, JAX ends the processes of the others within a minute
 
 
 def join() -> None:
     """Joins the other processes of this run, if there are any; before JAX starts its backend.
 
+    From then on the death of one ends the others, with a sentence: see `experiments.lab.lifeline`.
+
     Raises:
-        LabError: if only some of the three variables are set, one is no number, or the others are not found.
+        LabError: if only some of the three variables are set, one is no number or no address, or the others are not
+            there within a minute.
     """
-    given = [name for name in _VARIABLES if os.environ.get(name)]
-    if given and len(given) < len(_VARIABLES):
-        missing = next(name for name in _VARIABLES if name not in given)
+    given = [name for name in VARIABLES if os.environ.get(name)]
+    if given and len(given) < len(VARIABLES):
+        missing = next(name for name in VARIABLES if name not in given)
         raise LabError(
-            f"{missing} is not set, and {given[0]} is: several processes need {', '.join(_VARIABLES)}."
+            f"{missing} is not set, and {given[0]} is: several processes need {', '.join(VARIABLES)}."
         )
     named: dict[str, Any] = {}
+    where = "the address that the cluster names"
     if given:
-        try:
-            count, index = (int(os.environ[name]) for name in _VARIABLES[1:])
-        except ValueError as error:
-            raise LabError(f"{' and '.join(_VARIABLES[1:])} must be whole numbers: {error}.") from None
+        where = os.environ[VARIABLES[0]]
+        host, _, port = where.rpartition(":")
+        if not host or not port.isdecimal():
+            raise LabError(f"{VARIABLES[0]} is {where}: give a host and a port, as 10.0.0.1:1234.")
+        count, index = (_whole(name) for name in VARIABLES[1:])
+        if not 0 <= index < count:
+            raise LabError(
+                f"{VARIABLES[2]} is {index}: give 0 to {count - 1}, a number less than {VARIABLES[1]}."
+            )
         named = {"num_processes": count, "process_id": index}
-    elif not (_indexed_job() or any(int(os.environ.get(name, "1")) > 1 for name in _CLUSTERS)):
+    elif not (_indexed_job() or any(_whole(name) > 1 for name in _CLUSTERS if os.environ.get(name))):
         return
+    _initialize(where, named)
+    lifeline.hold()
+
+
+def _whole(name: str) -> int:
     try:
-        jax.distributed.initialize(heartbeat_timeout_seconds=_HEARTBEAT, **named)
-    except (ValueError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0].rstrip(".")
+        return int(os.environ[name])
+    except ValueError:
+        raise LabError(f"{name} is {os.environ[name]}: it must be a whole number.") from None
+
+
+def _initialize(where: str, named: Mapping[str, Any]) -> None:
+    """`jax.distributed.initialize` with an end: in a thread, because it waits where Python can't interrupt it.
+
+    At the end of its own patience, JAX aborts the process with a stack trace, so it is given more than ours.
+    """
+    failures: list[Exception] = []
+
+    def work() -> None:
+        try:
+            jax.distributed.initialize(
+                heartbeat_timeout_seconds=_HEARTBEAT, initialization_timeout=_PATIENCE + 60, **named
+            )
+        except Exception as error:  # handed to the main thread
+            failures.append(error)
+
+    worker = threading.Thread(target=work, name="join", daemon=True)
+    worker.start()
+    worker.join(_QUIET)
+    if worker.is_alive():
+        print(f"waiting for the other processes at {where}, up to {_PATIENCE} s", file=sys.stderr, flush=True)
+        worker.join(_PATIENCE - _QUIET)
+    if worker.is_alive():
+        raise LabError(
+            f"Not all processes of this run have come to {where} in {_PATIENCE} s: start all of them within that time, "
+            "with the same address and number of processes; see docs/many_machines.md."
+        )
+    if failures:
+        reason = str(failures[0]).partition("\n")[0].rstrip(".")
         raise LabError(
             f"the other processes of this run are not found ({reason}): see docs/many_machines.md."
-        ) from None
+        )
 
 
 def _indexed_job() -> bool:
@@ -89,7 +130,9 @@ def meet(where: str) -> None:
         try:
             multihost_utils.sync_global_devices(where)
         except jax.errors.JaxRuntimeError:
-            raise LabError(f"Another process of this run has ended before its time. {_GOES_ON}") from None
+            raise LabError(
+                f"Another process of this run has ended before its time. {lifeline.GOES_ON}"
+            ) from None
 
 
 @contextlib.contextmanager
@@ -117,7 +160,6 @@ def open_run(path: Path, identity: Mapping[str, Any], *, fresh: bool = False) ->
             store.claim(path, identity)
             folder = store.RunFolder(path, identity)
             folder.load()
-        stack.enter_context(_alive(path))
         yield folder
 
 
@@ -126,92 +168,6 @@ def _told(opened: bool) -> bool:
     if jax.process_count() == 1:
         return opened
     return bool(multihost_utils.broadcast_one_to_all(np.array(opened)))
-
-
-@contextlib.contextmanager
-def _alive(path: Path) -> Iterator[None]:
-    """Ends this process with a sentence as soon as another one of the run has died.
-
-    Each process holds the lock of a file of its own, which the system releases when the process ends, however it
-    does; the others wait for that. JAX's heartbeats would tell half a minute later, by a stack trace.
-    """
-    if jax.process_count() == 1:
-        yield
-        return
-    me, left = jax.process_index(), threading.Event()
-
-    def wait(other: int) -> None:
-        with (path / f".process-{other}").open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH)
-            if file.read() != _DONE and not left.is_set():
-                print(
-                    f"Process {other} of this run has ended before its time. {_GOES_ON}",
-                    file=sys.stderr,
-                    flush=True,
-                )
-                os._exit(2)
-
-    with (path / f".process-{me}").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        meet("every process holds its lock")
-        for other in set(range(jax.process_count())) - {me}:
-            threading.Thread(target=wait, args=(other,), daemon=True).start()
-        try:
-            yield
-            file.write(_DONE)
-            file.flush()
-        finally:
-            left.set()
-
-
-def start(count: int, command: Sequence[str], **options: Any) -> list[subprocess.Popen[Any]]:
-    """Starts a command `count` times on this machine, as the processes of one run.
-
-    Args:
-        count: how many.
-        command: and its arguments.
-        **options: of subprocess.Popen.
-    """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    around = options.pop("env", os.environ)
-    return [
-        subprocess.Popen(
-            command,
-            env={**around, **dict(zip(_VARIABLES, (address, str(count), str(index)), strict=True))},
-            **options,
-        )
-        for index in range(count)
-    ]
-
-
-def main() -> None:
-    """The command line; ends with the status of the process that failed first, 0 if none did."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.lab.processes",
-        description="Runs an experiment in several processes of this machine.",
-    )
-    parser.add_argument("count", type=int, help="of processes")
-    parser.add_argument("experiment", help="its name; what follows are its flags")
-    parser.add_argument("flags", nargs=argparse.REMAINDER)
-    given = parser.parse_args()
-    if given.count < 1:
-        parser.error(f"count is {given.count}: give 1 or more.")
-    # Ctrl-C reaches all of them from the terminal; each ends by itself.
-    started = start(given.count, [sys.executable, "-m", f"experiments.{given.experiment}", *given.flags])
-    failed = None
-    while any(process.poll() is None for process in started):
-        with contextlib.suppress(KeyboardInterrupt):
-            time.sleep(0.1)
-        if failed is None:
-            failed = next((index for index, process in enumerate(started) if process.poll()), None)
-    if failed is None:
-        failed = next((index for index, process in enumerate(started) if process.returncode), None)
-    if failed is not None:
-        status = started[failed].returncode
-        how = f"by signal {-status}" if status < 0 else f"with status {status}"
-        sys.exit(f"Process {failed} ended {how}, and the others with it. {_GOES_ON}")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 Every finished chunk of rows is a file of its own that ends in its checksum, and is moved into place when it is on
 the disk: a kill at any moment leaves a chunk whole or absent. A run that is started again reads the chunks that are
-sound, computes what is missing, and writes the same rows.jsonl as a run that nothing disturbed.
+sound, computes what is missing, and writes the same rows.jsonl as a run that nothing disturbed. Each chunk also holds
+the seconds that it took, so that they are known however often a run is stopped.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import hashlib
 import json
 import math
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -41,12 +43,18 @@ class RunFolder:
         path: of the folder.
         finished: the records of each finished row of the sweep, by the row's index.
         damaged: how many chunks were found that could not be used.
+        seconds: what the finished rows took, in all processes that have held the lock, one after the other; None
+            where a chunk does not tell.
+        since: when the seconds of the next chunk began, of `time.monotonic`; None where another process, the one that
+            holds the lock, keeps the time.
     """
 
-    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, identity: Mapping[str, Any], since: float | None = None) -> None:
         self.path = path
         self.finished: dict[int, list[Record]] = {}
         self.damaged = 0
+        self.seconds: float | None = 0.0
+        self.since = since
         self._seal = hashlib.sha256(dump(identity).encode()).hexdigest()
 
     def save(self, chunk: Mapping[int, list[Record]]) -> None:
@@ -54,8 +62,13 @@ class RunFolder:
         lines = "".join(
             dump({"row": row, "records": records}) + "\n" for row, records in sorted(chunk.items())
         )
+        took, now = 0.0, time.monotonic()
+        if self.since is not None:
+            took, self.since = round(now - self.since, 3), now
+        lines = dump({"seconds": took}) + "\n" + lines
         write(self.path / CHUNKS / f"{min(chunk):07d}.jsonl", lines + self._checksum(lines))
         self.finished.update(chunk)
+        self.seconds = None if self.seconds is None else self.seconds + took
 
     def records(self) -> list[Record]:
         """All records in the order of the sweep."""
@@ -69,15 +82,17 @@ class RunFolder:
 
     def load(self) -> None:
         """Reads what is finished, by this process or another."""
+        self.seconds, self.damaged = 0.0, 0
         for path in sorted((self.path / CHUNKS).glob("*.jsonl")):
             content = path.read_bytes().decode(errors="replace")
             lines, _, checksum = content[:-1].rpartition("\n")
             if f"{checksum}\n" != self._checksum(f"{lines}\n") or not content.endswith("\n"):
                 self.damaged += 1
                 continue
-            for line in lines.splitlines():
-                entry = json.loads(line)
-                self.finished[entry["row"]] = entry["records"]
+            entries = [json.loads(line) for line in lines.splitlines()]
+            took = next((entry["seconds"] for entry in entries if "seconds" in entry), None)
+            self.seconds = None if took is None or self.seconds is None else self.seconds + took
+            self.finished |= {entry["row"]: entry["records"] for entry in entries if "row" in entry}
 
     def _checksum(self, lines: str) -> str:
         # Sealed with the run's identity: a sound chunk of another run is not taken for one of this.
@@ -125,7 +140,7 @@ def _open_locked(path: Path, lock: IO[str], identity: Mapping[str, Any], fresh: 
             _clear(path)
         claim(path, identity)
         (path / CHUNKS).mkdir(exist_ok=True)
-        folder = RunFolder(path, identity)
+        folder = RunFolder(path, identity, time.monotonic())
         folder.load()
     except OSError as error:
         raise LabError(

@@ -43,13 +43,8 @@ CPU_OPTIONS: dict[str, str | bool] = {
 }
 
 
-class Programs(Protocol):
+class Programs(memory.Sampled, Protocol):
     """What every kind of group has: `Group` here, and `Loop` of `experiments.lab.loop`."""
-
-    @property
-    def rows(self) -> Sequence[Any]:
-        """Of the sweep's table."""
-        ...
 
     def programs(self, data: Any) -> Iterator[str]:
         """The text of each function that XLA compiles for the rows."""
@@ -74,6 +69,10 @@ class Group(NamedTuple):
     def programs(self, data: Any) -> Iterator[str]:
         """What XLA is given to compile."""
         yield jax.jit(self.train).lower(self.rows[0], data).as_text()
+
+    def sample(self, data: Any) -> list[Record]:
+        """The records of its last row, made of ones in place of results; for `experiments.lab.memory`."""
+        return self.to_records(self.rows[-1], memory.of_ones(jax.eval_shape(self.train, self.rows[-1], data)))
 
 
 class Program:
@@ -185,6 +184,7 @@ def sweep(
         rows = [row for row in range(len(group.rows)) if first + row not in folder.finished]
         if rows:
             todo.append((group, first, rows))
+    memory.check_records([(group, len(rows)) for group, _, rows in todo], data)
     programs, data = compile_groups(
         [group for group, _, _ in todo], data, devices=devices, per_device=per_device
     )

@@ -5,6 +5,7 @@ import struct
 import numpy as np
 import pytest
 
+from experiments import image_classification, object_detection
 from experiments.lab import batches, data
 from experiments.lab.errors import LabError
 
@@ -21,7 +22,8 @@ def write_folder(folder, per_class=(500, 100), size=3, labels=10, seed=0):
     random = np.random.RandomState(seed)
     for name, count in zip(("train", "t10k"), per_class, strict=True):
         answers = random.permutation(np.repeat(np.arange(labels), count)).astype(np.uint8)
-        images = random.randint(0, 256, (len(answers), size, size)).astype(np.uint8)
+        sides = (size, size) if isinstance(size, int) else size
+        images = random.randint(0, 256, (len(answers), *sides)).astype(np.uint8)
         for kind, array in (("images-idx3", images), ("labels-idx1", answers)):
             header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
             (folder / f"{name}-{kind}-ubyte.gz").write_bytes(gzip.compress(header + array.tobytes(), 1))
@@ -102,6 +104,33 @@ def test_counts_that_differ_are_refused(tmp_path):
     (other / f"{NAMES[1]}.gz").rename(tmp_path / f"{NAMES[1]}.gz")
     with pytest.raises(LabError, match="20 train images but 30 labels"):
         data.load(str(tmp_path))
+
+
+def test_train_and_test_images_of_different_shapes_are_refused_even_with_as_many_pixels(tmp_path):
+    write_folder(tmp_path, (1, 1), size=(4, 4))
+    other = tmp_path / "other"
+    other.mkdir()
+    write_folder(other, (1, 1), size=(2, 8))
+    (other / f"{NAMES[2]}.gz").rename(tmp_path / f"{NAMES[2]}.gz")
+    with pytest.raises(LabError, match=r"different sizes \(4 x 4 and 2 x 8 pixels\)"):
+        data.load(str(tmp_path), full=True)
+
+
+@pytest.mark.parametrize("experiment", [image_classification, object_detection])
+@pytest.mark.parametrize("size", [(5, 9), (14, 56)])  # the second has the pixels of 28 x 28
+def test_images_that_are_no_squares_are_refused_where_they_are_convolved(tmp_path, experiment, size):
+    write_folder(tmp_path, size=size)
+    assert data.load(str(tmp_path)).shape == size
+    config = experiment.Config(out=tmp_path / "run", data=str(tmp_path))
+    with pytest.raises(LabError, match=rf"images of {size[0]} x {size[1]} pixels: give squares"):
+        experiment.run(config)
+
+
+@pytest.mark.parametrize(("place", "shape"), [("embedded", (28, 28)), ("digits", (8, 8))])
+def test_the_shape_of_an_image_is_known(place, shape):
+    dataset = data.load(place)
+    assert dataset.shape == shape
+    dataset.require_squares()
 
 
 def test_labels_out_of_range_are_refused(tmp_path):

@@ -124,3 +124,36 @@ def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(LabError, match="cannot be written"):
         rows_of(tmp_path / "file" / "run")
+
+
+def test_the_seconds_of_all_processes_are_added_and_no_row_tells_of_them(tmp_path):
+    with store.open_run(tmp_path, IDENTITY) as folder:
+        folder.since -= 100
+        folder.save({0: [{"row": 0}]})
+        assert folder.seconds == pytest.approx(100, abs=5)
+    # Killed here: what was computed since the last chunk is lost, and its time with it.
+    with store.open_run(tmp_path, IDENTITY) as folder:
+        folder.since -= 20
+        folder.save({1: [{"row": 1}]})
+        folder.since -= 3
+        folder.save({2: [{"row": 2}]})
+        folder.load()
+        assert folder.seconds == pytest.approx(123, abs=5)
+        assert folder.assemble() == [{"row": 0}, {"row": 1}, {"row": 2}]
+    assert "seconds" not in (tmp_path / store.ROWS).read_text()
+
+
+def test_a_process_that_does_not_hold_the_lock_adds_no_seconds(tmp_path):
+    with store.open_run(tmp_path, IDENTITY) as folder:
+        store.RunFolder(tmp_path, IDENTITY).save({1: [{"row": 1}]})
+        folder.load()
+        assert (list(folder.finished), folder.seconds) == ([1], 0)
+
+
+def test_a_chunk_of_an_earlier_version_does_not_tell_its_seconds(tmp_path):
+    with store.open_run(tmp_path, IDENTITY) as folder:
+        lines = '{"row": 0, "records": [{"row": 0}]}\n'
+        (tmp_path / store.CHUNKS / "0000000.jsonl").write_text(lines + folder._checksum(lines))
+        folder.save({1: [{"row": 1}]})
+        folder.load()
+        assert (folder.records(), folder.seconds) == ([{"row": 0}, {"row": 1}], None)

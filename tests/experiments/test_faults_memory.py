@@ -1,7 +1,10 @@
 """What does not fit into memory is refused before it starts, with a sentence that says what to lower."""
 
 import dataclasses
+import importlib
+import json
 import re
+import tracemalloc
 from pathlib import Path
 
 import jax
@@ -11,7 +14,8 @@ import pytest
 import toy_experiment
 import toy_loop
 
-from experiments import collapse
+from experiments import collapse, dead_neurons
+from experiments.__main__ import experiments
 from experiments.lab import memory, store
 from experiments.lab.errors import LabError
 from experiments.lab.sweep import Group, compile_groups
@@ -94,6 +98,67 @@ def test_a_grid_too_large_is_refused_before_its_rows_are_made():
     with pytest.raises(LabError, match=r"a grid of 18,000,000,000,000 networks.*lower --seeds"):
         collapse.check(config)
     collapse.check(dataclasses.replace(config, seeds=10_000))
+
+
+@pytest.mark.parametrize(
+    "seeds", [7_477_689, 747_768], ids=["by the settings", "by what is kept of a network"]
+)
+def test_a_grid_of_the_default_learning_rates_is_counted_and_weighed(tmp_path, monkeypatch, seeds):
+    monkeypatch.setattr(memory, "machine", lambda: 64 * 10**9)
+    monkeypatch.setattr(dead_neurons, "carry_out", None)  # not reached
+    config = dataclasses.replace(
+        dead_neurons.Config(tmp_path), **dead_neurons.PRESETS["smoke"] | {"seeds": seeds}
+    )
+    with pytest.raises(LabError, match=rf"a grid of {24 * seeds:,} networks would take [\d,.]+ GB.*--seeds"):
+        dead_neurons.run(config)
+
+
+class KeptError(Exception):
+    """What a smoke run has kept is known, and its report is not wanted."""
+
+
+# `pretrained` has a handful of rows, whatever its settings.
+NAMES = [
+    name if name in ("dead_neurons", "signal_gain") else pytest.param(name, marks=pytest.mark.slow)
+    for name in experiments()
+    if name != "pretrained"
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_kept_of_a_smoke_run_is_no_more_than_the_estimate(tmp_path, monkeypatch, name):
+    module, weighed = importlib.import_module(f"experiments.{name}"), []
+    carry_out, check_records = module.carry_out, memory.check_records
+
+    def weigh(todo, data):
+        weighed.append([(rows, memory.held(group.rows[-1], group.sample(data))) for group, rows in todo])
+        check_records(todo, data)
+
+    def stop(*arguments, **named):
+        raise KeptError(carry_out(*arguments, **named).records)
+
+    monkeypatch.setattr(memory, "check_records", weigh)
+    monkeypatch.setattr(module, "carry_out", stop)
+    config = dataclasses.replace(module.Config(), **module.PRESETS["smoke"], out=tmp_path)
+    with pytest.raises(KeptError) as caught:
+        module.run(config)
+    (records,) = caught.value.args
+    seeds = {record.get("seed", 0) for record in records}
+    if len(seeds) > 1:  # of seed 0 alone, some experiments keep pictures
+        records = [record for record in records if record.get("seed") != 0]
+    text = [store.dump(record) for record in records]
+    tracemalloc.start()
+    kept = [json.loads(line) for line in text]
+    real = tracemalloc.get_traced_memory()[0] + 3 * sum(map(len, text))
+    tracemalloc.stop()
+    assert len(kept) == len(records)
+    rows, estimate = (sum(many) for many in zip(*((n, n * each) for n, each in weighed[-1]), strict=True))
+    if len(seeds) > 1:
+        estimate *= 1 - 1 / len(seeds)
+    assert real <= estimate
+    if len(seeds) > 1:  # else the pictures of seed 0 are in it, as large as they can be
+        assert estimate < 3 * real
+    assert estimate / rows >= memory._LEAST  # the bound before there are data
 
 
 @pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="only Linux tells its free memory here")

@@ -1,4 +1,4 @@
-"""A sweep and a census over several processes of this machine, one of which may die."""
+"""A sweep and a census over several processes of this machine, one of which may die, fail or never come."""
 
 import functools
 import operator
@@ -15,7 +15,6 @@ import toy_experiment
 import toy_loop
 
 from experiments.lab import processes, store
-from experiments.lab.errors import LabError
 from jax_leaky import Census, census
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(toy_loop.__file__).parents[2]), "JAX_PLATFORMS": "cpu"}
@@ -52,6 +51,50 @@ def die_and_go_on(tmp_path, program, count, victim):
 
 def test_a_process_that_dies_stops_the_other_with_a_sentence(tmp_path):
     die_and_go_on(tmp_path, toy_experiment.__file__, 2, victim=1)
+
+
+LOADING = """
+from experiments.lab import interrupt, processes
+import jax, time
+interrupt.enter(processes.join)
+print("loads its data", flush=True)
+time.sleep(60 if {sleeps} else 0)
+raise TypeError("a mistake of the programmer")
+"""
+
+
+def loading(sleeps, count=2):
+    """Processes that have joined, and are on the way to the run folder."""
+    started = processes.start(count, [sys.executable, "-c", LOADING.format(sleeps=sleeps)], **PIPES)
+    for process in started:
+        assert process.stdout.readline() == "loads its data\n"
+    return started
+
+
+@pytest.mark.parametrize(
+    ("count", "victim"), [(2, 1), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((2, 0), (3, 2)))]
+)
+def test_a_process_killed_while_it_loads_its_data_stops_the_others_at_once_with_a_sentence(count, victim):
+    started, began = loading(True, count), time.monotonic()
+    started[victim].kill()
+    said = [process.communicate(timeout=60)[1] for process in started]
+    assert time.monotonic() - began < 10  # JAX's heartbeats take 30
+    sentence = f"Process {victim} of this run has ended before its time. What is finished is kept: start all"
+    for index, text in enumerate(said):
+        if index != victim:
+            assert started[index].returncode != 0
+            assert sentence in text
+            assert text.count("ended before its time") == 1
+
+
+@pytest.mark.slow
+def test_a_process_with_a_mistake_shows_its_own_and_does_not_wait_for_the_others():
+    started, began = loading("jax.process_index() == 0"), time.monotonic()
+    said = [process.communicate(timeout=60)[1] for process in started]
+    assert time.monotonic() - began < 20
+    assert [process.returncode for process in started] == [2, 1]
+    assert "Process 1 of this run has ended before its time" in said[0]
+    assert said[1].strip().endswith("TypeError: a mistake of the programmer")
 
 
 @pytest.mark.slow
@@ -110,32 +153,3 @@ def test_the_documented_command_gives_the_rows_of_one_process(tmp_path, count):
     rows = [(tmp_path / name / store.ROWS).read_bytes() for name in ("several", "alone")]
     assert rows[0] == rows[1]
     assert (tmp_path / "several" / "report.html").exists()
-
-
-def test_the_documented_command_says_which_process_failed():
-    command = [sys.executable, "-m", "experiments.lab.processes", "1", "no_such_experiment"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, env=ENVIRONMENT)
-    assert ended.returncode == 1
-    assert ended.stderr.strip().splitlines()[-1].startswith("Process 0 ended with status 1")
-
-
-@pytest.mark.parametrize(
-    ("variables", "sentence"),
-    [
-        ({"JAX_PROCESS_ID": "0"}, "JAX_COORDINATOR_ADDRESS is not set"),
-        (
-            {"JAX_COORDINATOR_ADDRESS": "127.0.0.1:1", "JAX_NUM_PROCESSES": "two", "JAX_PROCESS_ID": "0"},
-            "must be whole numbers",
-        ),
-        ({"SLURM_NTASKS": "4"}, "the other processes of this run are not found"),
-    ],
-)
-def test_what_does_not_name_the_others_is_a_sentence(monkeypatch, variables, sentence):
-    def initialize(**_named):
-        raise ValueError("coordinator_address should be defined.")
-
-    monkeypatch.setattr("jax.distributed.initialize", initialize)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(LabError, match=sentence):
-        processes.join()
