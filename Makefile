@@ -1,11 +1,11 @@
-# The whole project in five commands; `make help` explains them. They stand for the plain pip lines in README.md.
+# The whole project in six commands; `make help` explains them. They stand for the plain pip lines in README.md.
 # PYTHON picks the interpreter; left alone, the first of these that runs and is new enough is taken.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help experiment test check peers clean
+.PHONY: help experiment test check thorough peers clean
 help:  ## this text
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
@@ -21,6 +21,14 @@ check: $(VENV)/.dev  ## set up, then lint, types, doctests and README's code blo
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --doctest-modules jax_leaky
 	$(BIN)/python -m pytest tests/test_readme.py
+
+# On 2 cores the faults take 2 minutes, 300 fresh examples of each property of the op 2, every float32 at most 10 (it
+# fails where it takes longer, and therefore runs alone), and the slow tests most of an hour (an estimate). What compares
+# with another library is left to `make peers`.
+thorough: $(VENV)/.test  ## set up, then all that is too long for `make test`: every float32, faults, fresh examples, slow tests; plan for an hour
+	$(BIN)/python -m pytest -m "exhaustive and not peer"
+	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -n auto tests/op/test_op_properties.py
+	$(BIN)/python -m pytest -n auto -m "(slow or mutation) and not peer"
 
 peers: $(VENV)/.peers  ## set up (3 GB), then compare with PyTorch, TensorFlow, ONNX; compile for an H100 and a TPU
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n auto -m peer --ignore tests/tracing

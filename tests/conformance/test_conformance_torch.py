@@ -1,5 +1,6 @@
 """PyTorch's own samples (OpInfo) of leaky_relu, prelu and rrelu: value, gradient, and gradient of the slope."""
 
+import random
 from functools import partial
 
 import jax
@@ -14,6 +15,7 @@ from jax_leaky import leaky_relu
 torch = pytest.importorskip("torch", reason="torch, whose samples these are, is not installed")
 pytest.importorskip("expecttest", reason="expecttest, which torch's samples import, is not installed")
 
+references = pytest.importorskip("torch._refs.nn.functional")  # in Python, for their compilers
 pytestmark = pytest.mark.peer
 LIBRARY, VERSION = "PyTorch", torch.__version__
 DTYPES = {
@@ -38,57 +40,97 @@ def value_and_derivative(x):
     return numpy(y), numpy(x.grad)
 
 
-def samples(name, dtype):
-    """The samples of an operator: (place, operator, sample)."""
+LARGE = 2**16
+SLOPES = (0.0, 0.2, 1.0, -0.5)  # beside the default, which alone PyTorch's samples of leaky_relu have
+
+
+def operator_of(name):
     from torch.testing._internal.common_methods_invocations import op_db
 
-    torch.manual_seed(0)
     (operator,) = [op for op in op_db if op.name == f"nn.functional.{name}"]
+    return operator
+
+
+def samples(name, dtype, kind="sample_inputs"):
+    """The samples of an operator: (place, operator, sample); of the kind "reference_inputs" there are more."""
+    for seed in (torch.manual_seed, np.random.seed, random.seed):  # the samples are drawn from all three
+        seed(0)
+    operator = operator_of(name)
     if DTYPES[dtype][0] in operator.dtypes:
-        for place, sample in enumerate(operator.sample_inputs("cpu", DTYPES[dtype][0], requires_grad=True)):
-            yield place, operator, sample
+        drawn = getattr(operator, kind)("cpu", DTYPES[dtype][0], requires_grad=True)
+        for place, sample in enumerate(drawn):
+            if (
+                sample.input.numel() <= LARGE or dtype == "float32"
+            ):  # of a million numbers, one dtype is enough
+                yield place, operator, sample
 
 
-def theirs(operator, sample, *arguments):
-    """Their value, a random cotangent of it, and the cotangents of the arguments."""
-    y = operator.op(sample.input, *sample.args, **sample.kwargs)
+def theirs(f, x, *variables):
+    """The value of f(x, *variables), a random cotangent of it, and the cotangents of the arguments."""
+    x = x.detach().requires_grad_()  # some samples are views that nothing is to be differentiated by
+    y = f(x, *variables)
     cotangent = torch.randn(y.shape).to(y.dtype)
-    gradients = torch.autograd.grad(y, arguments, cotangent)
+    gradients = torch.autograd.grad(y, (x, *variables), cotangent)
     return numpy(y), numpy(cotangent), *map(numpy, gradients)
 
 
-def compare(name, dtype):
+def compare(name, dtype, kind="sample_inputs"):
     """Ours beside theirs on all samples of an operator and a dtype."""
-    # Theirs multiplies by a slope of float32 and rounds once; ours rounds the slope to the dtype first.
-    close = {"rtol": rounding(DTYPES[dtype][1])}
-    say = partial(Comparison, f"OpInfo samples of {name}")
-    for place, operator, sample in samples(name, dtype):
-        case = f"{dtype}, sample {place}"
-        x = jnp.asarray(numpy(sample.input), DTYPES[dtype][1])
-        if name == "prelu":
-            weight = (sample.args[0] if sample.args else sample.kwargs["weight"]).detach().requires_grad_()
-            sample.args, sample.kwargs = (weight,), {}
-            y, cotangent, x_bar, slope_bar = theirs(operator, sample, sample.input, weight)
-            ours_y, ours_x_bar, ours_slope_bar = ours(
-                x, jnp.asarray(numpy(weight), x.dtype), cotangent, partial(by_channel, leaky_relu)
-            )
-            # A sum over samples, by each library in its own order.
-            tolerance = {
-                "rtol": 0.02 if x.dtype.itemsize == 2 else 1e-5,
-                "atol": 4 * x.size * float(jnp.finfo(x.dtype).eps),
-            }
-            yield say(case, "gradient of the slope", ours_slope_bar, slope_bar, **tolerance)
-        else:
-            if sample.kwargs.get("training"):
-                continue  # random: see below
-            y, cotangent, x_bar = theirs(operator, sample, sample.input)
-            f = leaky_relu if name == "leaky_relu" else rrelu_in_evaluation
-            ours_y, ours_x_bar = ours(x, 0.01, cotangent, f)
-        yield say(case, "value", ours_y, y, **close)
-        yield say(case, "gradient", ours_x_bar, x_bar, **close)
-        if operator.ref and name == "prelu":
-            reference = operator.ref(numpy(sample.input), numpy(weight))
-            yield say(case, "value by their NumPy reference", ours_y, reference, **close)
+    for place, operator, sample in samples(name, dtype, kind):
+        suite = f"OpInfo {kind.replace('_', ' ')} of {name}"
+        say = partial(Comparison, suite, f"{dtype}, sample {place}")
+        yield from COMPARE[name](say, operator, sample, jnp.asarray(numpy(sample.input), DTYPES[dtype][1]))
+
+
+def close(x):
+    """Theirs multiplies by a slope of float32 and rounds once; ours rounds the slope to the dtype first."""
+    return {"rtol": rounding(x.dtype)}
+
+
+def compare_leaky_relu(say, operator, sample, x):
+    """At the sample's own slope, which is the default, and at others; by the op and by their reference."""
+    for slope in (None, *SLOPES):
+        given = dict(sample.kwargs) if slope is None else {"negative_slope": slope}
+        slope = given.get("negative_slope", 0.01)
+        at = "" if slope == 0.01 else f", slope {slope}"
+        for by, f in {"": operator.op, " by torch._refs": references.leaky_relu}.items():
+            y, cotangent, x_bar = theirs(partial(f, **given), sample.input)
+            ours_y, ours_x_bar = ours(x, slope, cotangent)
+            yield say(f"value{at}{by}", ours_y, y, **close(x))
+            yield say(f"gradient{at}{by}", ours_x_bar, x_bar, **close(x))
+
+
+def compare_prelu(say, operator, sample, x):
+    weight = (sample.args[0] if sample.args else sample.kwargs["weight"]).detach().requires_grad_()
+    y, cotangent, x_bar, slope_bar = theirs(operator.op, sample.input, weight)
+    slope = jnp.asarray(numpy(weight), x.dtype)
+    ours_y, ours_x_bar, ours_slope_bar = ours(x, slope, cotangent, partial(by_channel, leaky_relu))
+    # A sum over samples, by each library in its own order, whose terms may cancel: what matters is their size.
+    terms = np.abs(np.where(x > 0, 0, Comparison.wide(x)) * Comparison.wide(cotangent))
+    summed = 4 * float(jnp.finfo(x.dtype).eps) * terms[np.isfinite(terms)].sum()
+    yield say("gradient of the slope", ours_slope_bar, slope_bar, atol=summed)
+    yield say("value", ours_y, y, **close(x))
+    yield say("gradient", ours_x_bar, x_bar, **close(x))
+    # Their references have no gradient: torch._refs has none where the slope is a scalar.
+    for by, reference in {
+        "their NumPy reference": operator.ref(numpy(sample.input), numpy(weight)),
+        "torch._refs": numpy(references.prelu(sample.input.detach(), weight.detach())),
+    }.items():
+        yield say(f"value by {by}", ours_y, reference, **close(x))
+
+
+def compare_rrelu(say, operator, sample, x):
+    """In evaluation, where its slope is fixed; samples in training are taken for evaluation with their bounds."""
+    given = {name: sample.kwargs[name] for name in ("lower", "upper") if name in sample.kwargs}
+    y, cotangent, x_bar = theirs(partial(operator.op, training=False, **given), sample.input)
+    module = jax_leaky.linen.RReLU(*given.values())
+    ours_y, ours_x_bar = ours(x, 0.0, cotangent, lambda x, _: module.apply({}, x, deterministic=True))
+    yield say("value", ours_y, y, **close(x))
+    yield say("gradient", ours_x_bar, x_bar, **close(x))
+
+
+COMPARE = {"leaky_relu": compare_leaky_relu, "prelu": compare_prelu, "rrelu": compare_rrelu}
+KINDS = ("sample_inputs", "reference_inputs")
 
 
 def by_channel(f, x, slope):
@@ -98,23 +140,24 @@ def by_channel(f, x, slope):
     return f(x, slope.reshape((-1,) + (1,) * max(x.ndim - 2, 0)))
 
 
-def rrelu_in_evaluation(x, _):
-    return jax_leaky.linen.RReLU().apply({}, x, deterministic=True)
-
-
 def suites():
-    """All comparisons."""
-    for name in ("leaky_relu", "prelu", "rrelu"):
+    """All comparisons; leaky_relu has no reference inputs but its samples."""
+    for name, kind in CASES:
         for dtype in DTYPES:
             with jax.enable_x64(dtype == "float64"):
-                yield from compare(name, dtype)
+                yield from compare(name, dtype, kind)
+
+
+CASES = [
+    (name, kind) for name in COMPARE for kind in KINDS if (name, kind) != ("leaky_relu", "reference_inputs")
+]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", ["leaky_relu", "prelu", "rrelu"])
-def test_samples(name, dtype):
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_samples(name, kind, dtype):
     with jax.enable_x64(dtype == "float64"):
-        seen = [comparison.check() for comparison in compare(name, dtype)]
+        seen = [comparison.check() for comparison in compare(name, dtype, kind)]
     assert seen or (name, dtype) == ("rrelu", "float16")  # which PyTorch does not have on the CPU
 
 
@@ -127,7 +170,7 @@ def test_rrelu_in_training_keeps_the_same_promises(dtype):
             continue
         trained += 1
         x, bounds = numpy(sample.input), (sample.kwargs["lower"], sample.kwargs["upper"])
-        y, cotangent, x_bar = theirs(operator, sample, sample.input)
+        y, cotangent, x_bar = theirs(partial(operator.op, **sample.kwargs), sample.input)
         module = jax_leaky.linen.RReLU(*bounds)
         ours_y, ours_x_bar = ours(
             jnp.asarray(x, DTYPES[dtype][1]),

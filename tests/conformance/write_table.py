@@ -1,7 +1,7 @@
 """Writes docs/conformance.md: `python tests/conformance/write_table.py`.
 
 Runs the comparisons of the modules beside this one and tells what each gave; a library that is not installed is left
-out, and named.
+out, and named. test_conformance_table.py fails where the page is not what this writes.
 """
 
 import importlib
@@ -20,6 +20,13 @@ PAGE = Path(__file__).parents[2] / "docs" / "conformance.md"
 
 
 def main():
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text(page())
+    print(PAGE.read_text())
+
+
+def page():
+    """The page's text."""
     sides = {"jax_leaky": ours(points())}
     versions, missing, lines = [f"jax_leaky {jax_leaky.__version__}", f"jax {jax.__version__}"], [], []
     for name in MODULES:
@@ -36,7 +43,7 @@ def main():
         if name != "jax_nn":
             versions.append(f"{name} {module.VERSION}")
         lines += suite_lines(module)
-    page = [
+    parts = [
         "# Conformance",
         f"What `leaky_relu` gives beside the same function of other libraries. `{command()}` wrote this page, with "
         f"{', '.join(versions)} on {jax.default_backend()}. "
@@ -55,11 +62,9 @@ def main():
         "The largest difference is relative to the greatest number of the array.",
         table(["library", "suite", "part", "arrays", "numbers", "largest difference"], lines, text_columns=3),
         "Differences: dtypes of 16 bits, for which the slope is rounded to the dtype of the input here and not there; "
-        "and the gradient of a shared slope, a sum that each library takes in its own order.",
+        "and the gradient of a shared slope, a sum that each library takes in its own order, and whose terms cancel.",
     ]
-    PAGE.parent.mkdir(exist_ok=True)
-    PAGE.write_text("\n\n".join(part.strip() for part in page) + "\n")
-    print(PAGE.read_text())
+    return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
 def command():

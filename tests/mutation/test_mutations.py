@@ -1,4 +1,4 @@
-"""Each fault of faults.py, put into a copy of the package, makes the test that is named there fail."""
+"""Each fault of the lists beside this file, put into a copy of the package, makes the test that is named there fail."""
 
 import os
 import shutil
@@ -7,10 +7,21 @@ import sys
 from pathlib import Path
 
 import pytest
-from faults import FAULTS
+from faults_of_the_counters import CENSUS, UNITS
+from faults_of_the_op import OP
 
 ROOT = Path(__file__).parents[2]
+FAULTS = OP + UNITS + CENSUS
 pytestmark = pytest.mark.mutation
+# That a random example fails is enough: making it smaller takes minutes.
+NO_SHRINKING = """
+
+import hypothesis
+hypothesis.settings.register_profile(
+    "first failure", phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate]
+)
+hypothesis.settings.load_profile("first failure")
+"""
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +32,8 @@ def copy(tmp_path_factory):
     for name in ("jax_leaky", "tests"):
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     shutil.copy(ROOT / "pyproject.toml", folder)
+    with (folder / "tests" / "conftest.py").open("a") as file:
+        file.write(NO_SHRINKING)
     return folder
 
 

@@ -1,180 +1,12 @@
-"""Faults made by hand, each of which the named test must catch: a comparison turned round, a check dropped, ..."""
+"""Faults of the counters and of the census: a check dropped, maxima merged as minima, a carry lost, ..."""
 
-from typing import NamedTuple
+from fault import Fault
 
-
-class Fault(NamedTuple):
-    """One text put in place of another.
-
-    Attributes:
-        what: is broken.
-        file: in jax_leaky/.
-        old: the text, of which there is one in the file.
-        new: what stands in its place.
-        test: that must fail, below tests/.
-    """
-
-    what: str
-    file: str
-    old: str
-    new: str
-    test: str
-
-
-VALUES = "op/test_op_values.py::test_cotangents_are_scaled_by_the_derivative"
-AT_ZERO = "op/test_op_values.py::test_the_derivative_at_zero_is_the_slope_where_jax_nn_gives_one"
-SLOPE = "op/test_op_slope_gradients.py::TestGradients"
 COUNTS = "units/test_units_counts.py"
 DEFINITIONS = "units/test_units_definitions.py"
 TALLY = "census/test_census_tally.py"
 
-OP = [
-    Fault(
-        "the comparison of the value is turned round",
-        "_rules.py",
-        "return lax.select(x > 0, x, x * jnp",
-        "return lax.select(x < 0, x, x * jnp",
-        VALUES,
-    ),
-    Fault(
-        "the branches of the derivative are swapped",
-        "_rules.py",
-        "residual), tangent, scaled)",
-        "residual), scaled, tangent)",
-        VALUES,
-    ),
-    Fault(
-        "the sign is read from y under a negative slope",
-        "_rules.py",
-        "source = y if slope >= 0 else x",
-        "source = y",
-        VALUES,
-    ),
-    Fault(
-        "the branches of an array slope's cotangents are swapped",
-        "_rules.py",
-        "None, None, lax.select(positive, cotangent, zero), lax.select(positive, zero, cotangent)",
-        "None, None, lax.select(positive, zero, cotangent), lax.select(positive, cotangent, zero)",
-        f"{SLOPE}::test_per_channel",
-    ),
-    Fault(
-        "the tangents of an array slope are swapped",
-        "_rules.py",
-        "lambda kept, p, n: lax.select(was_positive(kept, p, residual), p, n)",
-        "lambda kept, p, n: lax.select(was_positive(kept, p, residual), n, p)",
-        "op/test_op_forward_mode.py::test_the_tangent_of_a_differentiated_slope",
-    ),
-    Fault(
-        "an infinite x reaches the slope's gradient",
-        "_rules.py",
-        "return choose(positive, kept, x, slope * below)",
-        "return choose(positive, kept, x, slope * x)",
-        f"{SLOPE}::test_infinities_and_nan",
-    ),
-    Fault(
-        "the residual has no name",
-        "_rules.py",
-        "return y, checkpoint_name(keep_sign(source, residual), RESIDUAL_NAME)",
-        "return y, keep_sign(source, residual)",
-        "op/test_op_remat.py::test_the_residual_can_be_saved_by_its_name",
-    ),
-    Fault(
-        "0 counts as above zero where bits are kept",
-        "_sign.py",
-        "return _pack(value > 0, axis)",
-        "return _pack(value >= 0, axis)",
-        AT_ZERO,
-    ),
-    Fault(
-        "0 counts as above zero where a mask is kept",
-        "_sign.py",
-        'if residual == "mask" or axis is None:\n        return value > 0',
-        'if residual == "mask" or axis is None:\n        return value >= 0',
-        AT_ZERO,
-    ),
-    Fault(
-        "0 counts as above zero where the output is kept",
-        "_sign.py",
-        "return kept > 0",
-        "return kept >= 0",
-        AT_ZERO,
-    ),
-    Fault(
-        "bits are read one place off",
-        "_sign.py",
-        "& (jnp.uint8(1) << _places",
-        "& (jnp.uint8(2) << _places",
-        VALUES,
-    ),
-    Fault(
-        "bits are read the wrong way", "_sign.py", "padded = (octets != 0)", "padded = (octets == 0)", VALUES
-    ),
-    Fault(
-        "bits are added before they are shifted apart",
-        "_sign.py",
-        "octets.astype(jnp.uint8) << _places(octets.ndim, axis + 1)",
-        "octets.astype(jnp.uint8)",
-        VALUES,
-    ),
-    Fault(
-        "a batch is packed across devices",
-        "_sign.py",
-        "return axis == last or value.ndim > 2 or value.shape[axis] % 64 == 0",
-        "return True",
-        "op/test_op_sharding.py::test_devices_exchange_nothing",
-    ),
-    Fault(
-        "the output is kept under a negative slope",
-        "_leaky_relu.py",
-        "number is not None and number < 0",
-        "number is not None and number < -1",
-        "op/test_op_errors.py::test_a_number_below_zero_with_the_output",
-    ),
-    Fault(
-        "the slope decides the dtype",
-        "_leaky_relu.py",
-        "x = jnp.broadcast_to(jnp.asarray(x, dtype), shape)",
-        "x = jnp.broadcast_to(jnp.asarray(x, jnp.result_type(x, slope, 0.0)), shape)",
-        "op/test_op_dtypes.py::test_a_float_keeps_its_dtype",
-    ),
-    Fault(
-        "the output is kept by default",
-        "_leaky_relu.py",
-        'DEFAULT: Residual = "bits"',
-        'DEFAULT: Residual = "output"',
-        "op/test_op_memory.py::test_the_arrays_that_are_held_have_these_bytes",
-    ),
-    Fault(
-        "a dtype without zero is taken",
-        "_leaky_relu.py",
-        "if dtype == jnp.float8_e8m0fnu:",
-        "if False:",
-        "op/test_op_errors.py::test_not_a_real_number",
-    ),
-    Fault(
-        "forward mode is refused where it was asked for",
-        "_leaky_relu.py",
-        "(number_forward if forward_mode else number_reverse)",
-        "(number_reverse if forward_mode else number_forward)",
-        "op/test_op_forward_mode.py::TestWithForwardMode::test_jvp",
-    ),
-    Fault(
-        "the gain takes the slope instead of its square",
-        "_initializers.py",
-        "2.0 / (1.0 + negative_slope**2)",
-        "2.0 / (1.0 + negative_slope)",
-        "op/test_op_initializers.py::test_mean_and_variance",
-    ),
-    Fault(
-        "evaluation takes the lower bound for the mean",
-        "_rrelu.py",
-        "return (lower + upper) / 2",
-        "return lower",
-        "op/test_op_rrelu.py::test_evaluation_has_the_mean_slope",
-    ),
-]
-
-COUNTERS = [
+UNITS = [
     Fault(
         "0 fires",
         "units/_tally.py",
@@ -322,6 +154,9 @@ COUNTERS = [
         "jnp.sum(was * (1 - now)), jnp.sum(now * (1 - was))",
         "units/test_units_transitions.py::test_died_revived_and_overlap_on_paper",
     ),
+]
+
+CENSUS = [
     Fault(
         "0 fires in the census",
         "_census/_tally.py",
@@ -365,5 +200,3 @@ COUNTERS = [
         "census/test_census_measures.py",
     ),
 ]
-
-FAULTS = OP + COUNTERS
