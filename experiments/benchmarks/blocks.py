@@ -18,8 +18,36 @@ Activation = Callable[[Array], Array]
 UNITS = 1024
 _SIDE, _CHANNELS = 16, 256  # of the convolution's images: 64 rows of UNITS elements each
 
+
+def _leaky(x: Array) -> Array:
+    return jax.lax.select(x > 0, x, x * jnp.asarray(0.01, x.dtype))
+
+
+@jax.custom_vjp
+def keeps_nothing(x: Array) -> Array:
+    """The value of a leaky ReLU with a derivative that is wrong on purpose, so that nothing has to be kept for it.
+
+    It differs from element to element as the right one does, which a program without any activation is spared: there
+    the gradient after the activation is that before it, here both are arrays. What a block needs with this is what no
+    activation can undercut by what it keeps.
+    """
+    return _leaky(x)
+
+
+def _keeps_nothing_backward(_: None, cotangent: Array) -> tuple[Array]:
+    # A chessboard: it costs nothing to have, and no product before or after it can absorb it. Made of two vectors,
+    # because XLA's TPU compiler fails on whole arrays of places inside a matrix product.
+    rows = jnp.arange(len(cotangent)).reshape(-1, *[1] * (cotangent.ndim - 1))
+    dark = (rows + jnp.arange(cotangent.shape[-1])) % 2 == 0
+    return (jnp.where(dark, cotangent, cotangent * jnp.asarray(0.01, cotangent.dtype)),)
+
+
+keeps_nothing.defvjp(lambda x: (_leaky(x), None), _keeps_nothing_backward)
+
 ACTIVATIONS: dict[str, Activation] = {
     "none": lambda x: x,
+    "nothing": keeps_nothing,
+    "relu": jax.nn.relu,
     "jax.nn": jax.nn.leaky_relu,
     **{residual: functools.partial(leaky_relu, residual=residual) for residual in get_args(Residual)},
 }

@@ -9,7 +9,11 @@ from experiments.benchmarks.blocks import ACTIVATIONS, BLOCKS
 from experiments.benchmarks.residual_figures import TIMED_ROWS_OF_CONVOLUTIONS
 
 Figures = dict[tuple[str, str], dict[str, Any]]
-_NAMES = {"none": "no activation", **{name: name for name in ACTIVATIONS if name != "none"}}
+_NAMES = {name: name for name in ACTIVATIONS} | {
+    "none": "no activation",
+    "nothing": "keeps nothing",
+    "relu": "ReLU",
+}
 _LEAST = 0.01  # of bytes per element: a ratio to less says nothing
 _PLAIN = [block.name for block in BLOCKS]
 _TITLES = {"cpu": "CPU", "cuda": "H100", "tpu": "TPU v5e"}
@@ -111,10 +115,10 @@ def _section(platform: str, part: dict[str, Any]) -> list[str]:
         ]
         for block in timed:
             median = figures[block, "jax.nn"]["seconds"][0] * 1e3
+            timed_here = (figures.get((block, name), {}) for name in _NAMES if name != "jax.nn")
             ratios = [
-                "{:.2f} ({:.2f} to {:.2f})".format(*figures[block, name]["times_jax_nn"])
-                for name in _NAMES
-                if name != "jax.nn"
+                "{:.2f} ({:.2f} to {:.2f})".format(*row["times_jax_nn"]) if "times_jax_nn" in row else "-"
+                for row in timed_here
             ]
             lines.append(f"| {block} | {median:,.0f} | {' | '.join(ratios)} |")
     return lines

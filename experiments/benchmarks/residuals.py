@@ -1,8 +1,8 @@
 """What each residual of leaky_relu costs on CPU, H100 and TPU: memory, traffic, kernels, cycles and time.
 
 One gradient of each block of benchmarks/blocks.py is compiled for each platform, with no activation at all, with
-jax.nn.leaky_relu, and with jax_leaky's op and each residual. The H100 and the TPU need not be there, only their
-compilers: pip install "jax_leaky[deviceless]". On the CPU each gradient is also run.
+jax.nn.relu, with jax.nn.leaky_relu, and with jax_leaky's op and each residual. The H100 and the TPU need not be there,
+only their compilers: pip install "jax_leaky[deviceless]". On the CPU each gradient is also run.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def run(flags: argparse.Namespace) -> None:
             continue
         rounds = flags.rounds if platform == "cpu" else 0
         found[platform] = describe(platform, rounds) | {"figures": measure(platform, rounds)}
-    if flags.record:
-        found = record(found)
+        if flags.record:  # at once: what is measured is not lost when the next compiler fails
+            found = record(found)
     print(to_markdown(found, TRIED.read_text()))
 
 

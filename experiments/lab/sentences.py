@@ -80,7 +80,7 @@ CLAIMS = (
                 scale=100,
             ),
         ),
-        "that no unit is without a gradient is true by definition",
+        "that the activation itself stops no gradient is true by definition",
     ),
     Claim(
         "It is smooth.",
@@ -108,7 +108,7 @@ CLAIMS = (
                 scale=100,
             ),
         ),
-        "that the gradient is never zero is true by definition",
+        "that its own derivative is never 0 is true by definition",
     ),
     Claim(
         "It avoids the saturation of gradients.",

@@ -16,8 +16,8 @@ COMMAND = "python -m experiments.claims"
 LEAD = (
     "Each sentence is tested by the recorded rows of the experiments: leaky networks against ReLU networks of the same "
     "seed, in every setting that was run.",
-    "Supported: the interval of every difference leaves out 0, in favour. Supported only with: some do, and they are "
-    "named. Not supported: none does. The intervals are 95 % intervals corrected (Bonferroni) for the number of a "
+    "Supported: the interval of every difference leaves out 0, in favour. Supported only with: some do, named and "
+    "counted. Not supported: none does. The intervals are 95 % intervals corrected (Bonferroni) for the number of a "
     "sentence's differences; pairs in which a network diverged are left out, and fewer than three pairs show nothing. "
     "A difference that is not shown is not shown to be absent.",
     "The networks are small and trained for minutes on a CPU: a verdict is one on these runs.",
@@ -91,6 +91,8 @@ def figures(effect: Effect) -> tuple[str, str]:
     if math.isnan(mean):
         return _DASH, _DASH
     interval = _DASH if math.isnan(half) else f"{mean - half:.{digits}f} to {mean + half:.{digits}f}"
+    if half <= 1e-9 * abs(mean) and mean:  # an interval of no width would look like a slip
+        interval = "the same in every pair"
     return f"{mean:+.{digits}f}", interval
 
 

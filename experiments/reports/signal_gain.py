@@ -15,6 +15,7 @@ from experiments.lab.verdict import Finding, verdict_table
 
 TITLE = "Does the signal keep its size through a deep network?"
 TOLERANCE = 0.15  # of a factor
+CLOSE = 1.2  # the factor either way from 1 that the axis of the right gain shows at least
 _GAINS = {"own": "its own gain", "relu": "ReLU's gain"}
 
 
@@ -38,8 +39,9 @@ def report(config: Any, outcome: Outcome) -> None:
         figures=[
             (
                 "over_layers.png",
-                "Growth of the signal forward and of the gradient backward; points are means over the draws with 95 % "
-                "intervals, lines the expectation.",
+                "Growth of the signal forward and of the gradient backward, each column on its own scale; points are "
+                "means over the draws with 95 % intervals, lines the expectation. All slopes share the draws, so that "
+                "their points move together.",
                 lambda: over_layers(records),
             )
         ],
@@ -97,7 +99,7 @@ def verdicts(records: Sequence[Record]) -> Table:
 
 
 def over_layers(records: Sequence[Record]) -> Any:
-    """Two rows, forward and backward; two columns, the right gain and the wrong one."""
+    """Two rows, forward and backward; two columns, the right gain, seen closely, and the wrong one over decades."""
     slopes = list(dict.fromkeys(record["negative_slope"] for record in records))
     layers, styles = records[0]["layers"], plots.activation_styles(slopes)
     figure, axes = plots.panels(
@@ -106,50 +108,71 @@ def over_layers(records: Sequence[Record]) -> Any:
         "The signal through a deep network",
         f"points: mean of {len({record['seed'] for record in records})} draws with 95 % intervals; lines: expectation",
         width=11.0,
-        height=7.0,
+        height=7.4,
         sharex=True,
-        sharey=True,
+        sharey="col",
     )
-    names = ("second_moment", "gradient_norm")
+    apart = 0.12 * (layers[1] - layers[0])  # of the slopes at one layer, so that no interval hides another
+    extremes = [1 / CLOSE, CLOSE]
     for column, gain in enumerate(_GAINS):
-        for row, name in enumerate(names):
+        for row, name in enumerate(("second_moment", "gradient_norm")):
             panel = axes[row, column]
-            for slope, style in styles.items():
+            for place, (slope, style) in enumerate(styles.items()):
                 shown = gain if slope else "own"  # for ReLU the two are one
                 growth = [expected(slope, shown, layer) for layer in layers]
                 panel.plot(
                     layers,
                     growth if row == 0 else growth[::-1],
-                    color=style["color"],
+                    color=style["color"] if gain == "relu" else plots.SOFT,
                     linewidth=1.2,
                     alpha=0.6,
+                    zorder=1,
                 )
                 estimates = [at_layer(records, slope, shown, name, at) for at in range(len(layers))]
+                means = [one.mean for one in estimates]
+                half = [0 if math.isnan(one.half_width) else one.half_width for one in estimates]
+                if gain == "own":
+                    extremes += [m - h for m, h in zip(means, half, strict=True)]
+                    extremes += [m + h for m, h in zip(means, half, strict=True)]
+                shift = apart * (place - (len(styles) - 1) / 2)
                 panel.errorbar(
-                    layers,
-                    [one.mean for one in estimates],
-                    [0 if math.isnan(one.half_width) else one.half_width for one in estimates],
+                    [layer + shift for layer in layers] if gain == "own" else layers,
+                    means,
+                    half,
                     fmt=style["marker"],
                     color=style["color"],
-                    markersize=5.5,
+                    markersize=8.5 if gain == "relu" and not slope else 5,  # leaky 0.01 lies on it
                     markeredgecolor="white",
+                    markeredgewidth=0.6,
                     elinewidth=1.3,
                     label=style["label"],
                 )
             panel.set_yscale("log")
-            panel.set_xlim(-0.03 * layers[-1], 1.03 * layers[-1])
+            panel.set_xlim(-0.05 * layers[-1], 1.05 * layers[-1])
             panel.set_xticks(layers[:: max(1, len(layers) // 5)])
-        title = (
-            "variance 2 / ((1 + a²) fan_in), the slope's own"
-            if gain == "own"
-            else "variance 2 / fan_in, ReLU's"
-        )
-        axes[0, column].set_title(title, loc="left", fontweight="bold")
-        axes[1, column].set_xlabel("layer")
+    axes[0, 0].set_title("variance 2 / ((1 + a²) fan_in), the slope's own", loc="left", fontweight="bold")
+    axes[0, 1].set_title("variance 2 / fan_in, ReLU's; another scale", loc="left", fontweight="bold")
+    for panel in axes[1]:
+        panel.set_xlabel("layer")
     axes[0, 0].set_ylabel("second moment of the signal\nrelative to the input's")
     axes[1, 0].set_ylabel("squared norm of the gradient\nrelative to the last layer's")
+    _close_axis(axes[0, 0], extremes)
+    _close_axis(axes[1, 0], extremes)
     # Level or not is the question: the axis shows a factor of 3 either way at least.
     highest = max(expected(slope, "relu", layers[-1]) for slope in slopes)
-    axes[0, 0].set_ylim(0.3, max(3, 3 * highest))
-    plots.legend(figure, axes[0, 1])
+    axes[0, 1].set_ylim(0.5, max(3, 3 * highest))
+    plots.legend(figure, axes[0, 0])
     return figure
+
+
+def _close_axis(panel: Any, extremes: Sequence[float]) -> None:
+    """A logarithmic axis as far up as down from 1, that holds the extremes up to a factor of 10."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    widest = max(max(one, 1 / max(one, 0.1)) for one in extremes if math.isfinite(one))
+    limit = min(10.0, 1.02 * widest)
+    ticks = (0.1, 0.2, 0.5, 1, 2, 5, 10) if limit > 2 else (0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.4, 1.6, 2)
+    panel.set_ylim(1 / limit, limit)
+    panel.yaxis.set_major_locator(FixedLocator([tick for tick in ticks if 1 / limit <= tick <= limit]))
+    panel.yaxis.set_minor_locator(NullLocator())
+    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
