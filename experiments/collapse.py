@@ -2,11 +2,12 @@
 
 Trains many networks of 10 layers and a few units each on functions of one variable and sorts them by what they have
 learned: collapsed ones output the mean of the function everywhere, half-trained ones follow it in a part, trained ones
-follow it. Networks of one seed begin with the same weights whatever their slope.
+follow it. Networks of one seed begin with the same weights whatever their slope. Long after ReLU networks have settled,
+leaky ones still leave the collapse one by one, so that each is looked at on the way too.
 
     python -m experiments.collapse --smoke                            a few seconds
     python -m experiments.collapse                                    the default: 1000 seeds, minutes
-    python -m experiments.collapse --functions abs --seeds 5000       one function, narrower intervals
+    python -m experiments.collapse --functions abs --steps 30000      one function, longer
     python -m experiments.collapse --full                             ten times the steps at a third of the step size
 
 References:
@@ -42,10 +43,8 @@ FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "sine": lambda x: x * np.sin(5 * x),
     "step": lambda x: (x > 0) + 0.2 * np.sin(5 * x),
 }
-COLLAPSED, TRAINED = (
-    0.05,
-    0.9,
-)  # of the function's variance: explained by less than the one, by more than the other
+# Of the function's variance: explained by less than the one, by more than the other.
+COLLAPSED, TRAINED = 0.05, 0.9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +58,8 @@ class Config(Flags):
     seeds: int = 1000
     """Networks, of seed 0, 1, 2, ..., per combination."""
 
-    steps: int = 1000
-    """Training steps, of Adam on all points."""
+    steps: int = 10_000
+    """Training steps, of Adam on all points; the networks are looked at after a tenth and three tenths of them too."""
 
     functions: tuple[Literal["abs", "sine", "step"], ...] = ("abs", "sine", "step")
     """abs: |x|; sine: x sin 5x; step: 1 for x > 0, plus 0.2 sin 5x; on [-sqrt 3, sqrt 3]."""
@@ -86,10 +85,15 @@ class Config(Flags):
     block: int = 100
     """Networks that are trained side by side."""
 
+    @property
+    def looks(self) -> list[int]:
+        """After how many steps the networks are looked at; the last is the end."""
+        return sorted({max(1, self.steps // 10), max(1, 3 * self.steps // 10), self.steps})
+
 
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": {"seeds": 100, "steps": 100, "functions": ("abs",), "initialisations": ("he",), "block": 50},
-    "full": {"steps": 10_000, "learning_rate": 0.003},
+    "full": {"steps": 100_000, "learning_rate": 0.003},
 }
 
 
@@ -101,12 +105,12 @@ class Row(NamedTuple):
 
 
 class Fate(NamedTuple):
-    """Of each network of a block, before training and after: (2, networks).
+    """Of each network of a block, before training and at each look: (1 + looks, networks).
 
     Attributes:
         explained: the share of the function's variance that the output explains; below 0 where it is worse than the
             mean, NaN where it is not finite.
-        constant: whether the output is constant on all points.
+        constant: whether the output is numerically constant on all points.
     """
 
     explained: Array
@@ -134,15 +138,18 @@ def train(row: Row, samples: dict[str, Array], *, config: Config, function: str,
         updates, state = rule.update(jax.grad(loss)(params), state)
         return optax.apply_updates(params, updates), state
 
-    def fate(params: Any) -> tuple[Array, Array]:
+    def fate(params: Any) -> Fate:
         output = outputs(params, x, row.negative_slope)
         # Relative to its own size: a deep leaky network's output can be tiny and yet no constant.
         constant = jnp.ptp(output, axis=0) <= 1e-5 * jnp.abs(output).max(0)
-        return explained_share(output, y), constant
+        return Fate(explained_share(output, y), constant)
 
-    before = fate(params)
-    params, _ = lax.fori_loop(0, config.steps, step, (params, rule.init(params)))
-    return Fate(*(jnp.stack(pair) for pair in zip(before, fate(params), strict=True)))
+    def until_next_look(carry: tuple[Any, Any], span: tuple[Array, Array]) -> tuple[tuple[Any, Any], Fate]:
+        carry = lax.fori_loop(*span, step, carry)
+        return carry, fate(carry[0])
+
+    looks = jnp.array([0, 0, *config.looks])
+    return lax.scan(until_next_look, (params, rule.init(params)), (looks[:-1], looks[1:]))[1]
 
 
 def groups_of(config: Config) -> list[Group]:
@@ -172,7 +179,7 @@ def end_of(explained: float) -> str:
 def to_records(
     function: str, initialisation: str, config: Config, row: Row, fate: Fate
 ) -> list[store.Record]:
-    """A row for each network of the block."""
+    """A row for each network of the block; `collapsed` tells of each look, and the other fields tell of the last."""
     return [
         {
             "function": function,
@@ -180,9 +187,10 @@ def to_records(
             "negative_slope": store.number(row.negative_slope),
             "seed": int(row.first) + place,
             "born_constant": bool(fate.constant[0, place]),
-            "constant": bool(fate.constant[1, place]),
-            "explained": store.number(fate.explained[1, place], 4),
-            "end": end_of(float(fate.explained[1, place])),
+            "constant": bool(fate.constant[-1, place]),
+            "explained": store.number(fate.explained[-1, place], 4),
+            "end": end_of(float(fate.explained[-1, place])),
+            "collapsed": [end_of(float(share)) == "collapsed" for share in fate.explained[1:, place]],
         }
         for place in range(min(config.block, config.seeds - int(row.first)))
     ]

@@ -1,11 +1,14 @@
 """Many deep and narrow networks with one input and one output, trained side by side.
 
 The networks are the last axis of every array, so that a core's vector instructions run over them: matrix products
-with matrices of 2 x 2 would leave them idle.
+with matrices of 2 x 2 would leave them idle. Products of so few units are written out, each unit an array of its own:
+at width 2 a step of training takes 1.9 us a network, and 7.3 us as one sum over an axis of two.
 """
 
 from __future__ import annotations
 
+import functools
+import operator
 from typing import NamedTuple
 
 import jax
@@ -17,6 +20,7 @@ from jax_leaky import leaky_relu
 
 # Of Lu et al.: the standard deviation of the normal weights times sqrt(fan_in) that keeps a layer's signal level.
 ASYMMETRIC_DEVIATION = 0.6007
+_WRITTEN_OUT = 16  # products of a layer: at width 8 their program is large, and einsum three times as fast
 INITIALISATIONS = {"he": "He", "asymmetric": "asymmetric"}
 
 
@@ -68,8 +72,18 @@ def draw(initialisation: str, keys: Array, width: int, depth: int) -> list[Layer
 
 def outputs(layers: list[Layer], x: Array, negative_slope: ArrayLike) -> Array:
     """(points, networks) for the inputs x: (points,)."""
-    h = jnp.broadcast_to(x[None, :, None], (1, len(x), layers[0].biases.shape[-1]))
-    for place, layer in enumerate(layers):
-        z = (layer.weights[:, :, None] * h[None]).sum(1) + layer.biases[:, None]
-        h = z if place == len(layers) - 1 else leaky_relu(z, negative_slope)
-    return h[0]
+    units = [jnp.broadcast_to(x[:, None], (len(x), layers[0].biases.shape[-1]))]
+    for layer in layers[:-1]:
+        units = [leaky_relu(z, negative_slope) for z in _pre_activations(layer, units)]
+    return _pre_activations(layers[-1], units)[0]
+
+
+def _pre_activations(layer: Layer, units: list[Array]) -> list[Array]:
+    """The sums of a layer's units, (points, networks) each, for the units of the layer before."""
+    if len(layer.biases) * len(units) > _WRITTEN_OUT:
+        products = jnp.einsum("oin,ipn->opn", layer.weights, jnp.stack(units))
+        return list(products + layer.biases[:, None])
+    return [
+        functools.reduce(operator.add, (w * unit for w, unit in zip(weights, units, strict=True)), bias)
+        for weights, bias in zip(layer.weights, layer.biases, strict=True)
+    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from experiments.lab import plots
@@ -15,6 +15,8 @@ from experiments.lab.verdict import Finding, binomial, verdict_table
 
 TITLE = "How often does a deep and narrow network collapse in training?"
 FUNCTION_NAMES = {"abs": "|x|", "sine": "x sin 5x", "step": "1 for x > 0, plus 0.2 sin 5x"}
+_COMBINATION = "function", "initialisation", "activation"
+PILOT = 0.01, 0.07, 0.04, 0.10  # slope, share collapsed, and the range that counts as the same
 _ENDS = {"collapsed": "#D55E00", "half-trained": "#E8C07D", "trained": "#009E73", "diverged": "#666666"}
 
 
@@ -24,11 +26,13 @@ def report(config: Any, outcome: Outcome) -> None:
     lead = [
         "A network has collapsed when it explains less than 5 % of the function's variance, is trained when it "
         "explains more than 90 %, and is half-trained in between, where it follows the function in a part, as on one "
-        "side of 0.",
+        "side of 0. Collapsed is more than constant: the output of some collapsed networks still varies.",
         f"{config.depth} layers with weights, width {config.width}, {config.steps:,} steps of Adam (learning rate "
-        f"{config.learning_rate:g}) on {config.points} points of [-√3, √3]. Born constant: the output is the same for "
-        "all points before training, by a relative test. He's gain is ReLU's for every slope, so that networks of one "
-        "seed begin with the same weights.",
+        f"{config.learning_rate:g}) on {config.points} points of [-√3, √3]. He's gain is ReLU's for every slope, so "
+        "that networks of one seed begin with the same weights.",
+        "Constant, before training and after it: numerically so, the output varies over the points by no more than "
+        "1e-5 of its size. A ReLU network with He's zero biases is then dead. A leaky unit is never dead, and neither "
+        "is a leaky network that is born numerically constant: it can learn.",
     ]
     write_up(
         "collapse",
@@ -36,7 +40,7 @@ def report(config: Any, outcome: Outcome) -> None:
         outcome,
         title=TITLE,
         lead=lead,
-        tables=[verdicts(records), main_table(records)],
+        tables=[verdicts(records), main_table(records), looks_table(config, records)],
         figures=[
             (
                 "shares.png",
@@ -73,41 +77,66 @@ def verdicts(records: Sequence[Record]) -> Table:
             "|x|, He, ReLU: born constant", "88.0 %", share(relu, "born_constant"), 0.85, 0.91, scale=100
         ),
     ]
-    return verdict_table(
-        "Published shares and ours",
-        findings,
-        [
-            "Lu et al., arXiv:1903.06733, for depth 10 and width 2. Reproduced: above 90 %, and within 3 points."
-        ],
-    )
+    notes = [
+        "ReLU: Lu et al., arXiv:1903.06733, for depth 10 and width 2. Reproduced: above 90 %, and within 3 points."
+    ]
+    leaky = chosen(records, "abs", "he", PILOT[0])
+    if leaky:
+        what = f"|x|, He, {plots.activation_name(PILOT[0])}: collapsed"
+        ours = share(leaky, "end", "collapsed")
+        findings.append(Finding(what, f"{100 * PILOT[1]:.1f} % (pilot)", ours, *PILOT[2:], scale=100))
+        notes.append(
+            "The pilot was this project's own, no publication, and its number of steps is not noted. This share falls "
+            "with the steps (last table) and depends on how long the networks are trained. Reproduced: within 3 points."
+        )
+    return verdict_table("Published shares and ours", findings, notes)
+
+
+def combinations(records: Sequence[Record]) -> Iterator[tuple[list[str], list[Record]]]:
+    """Each combination's names and networks, in the order of the tables."""
+    found = {(record["function"], record["initialisation"], record["negative_slope"]) for record in records}
+    for function, initialisation, slope in sorted(
+        found, key=lambda one: (list(FUNCTION_NAMES).index(one[0]), one[1] != "he", one[2])
+    ):
+        names = [FUNCTION_NAMES[function], INITIALISATIONS[initialisation], plots.activation_name(slope)]
+        yield names, chosen(records, function, initialisation, slope)
 
 
 def main_table(records: Sequence[Record]) -> Table:
     """One line per combination."""
-    combinations = dict.fromkeys(
-        (record["function"], record["initialisation"], record["negative_slope"]) for record in records
-    )
     lines = []
-    for function, initialisation, slope in sorted(
-        combinations, key=lambda one: (list(FUNCTION_NAMES).index(one[0]), one[1] != "he", one[2])
-    ):
-        some = chosen(records, function, initialisation, slope)
-        shares = [share(some, "born_constant"), *(share(some, "end", end) for end in _ENDS)]
-        lines.append(
-            [
-                FUNCTION_NAMES[function],
-                INITIALISATIONS[initialisation],
-                plots.activation_name(slope),
-                *(one.format(100) for one in shares),
-            ]
-        )
-    header = ["function", "initialisation", "activation", "born\nconstant", *_ENDS]
+    for names, some in combinations(records):
+        shares = [
+            share(some, "born_constant"),
+            *(share(some, "end", end) for end in _ENDS),
+            share(some, "constant"),
+        ]
+        lines.append([*names, *(one.format(100) for one in shares)])
     return Table(
         f"% of {max(record['seed'] for record in records) + 1:,} networks, ± the farther end of Wilson's 95 % interval",
-        header,
+        [*_COMBINATION, "constant\nbefore", *_ENDS, "constant\nafter"],
         lines,
         text_columns=3,
         sections=len({record["negative_slope"] for record in records}),
+    )
+
+
+def looks_table(config: Any, records: Sequence[Record]) -> Table:
+    """Whether the shares have settled: one line per combination, one column per look."""
+    lines = []
+    for names, some in combinations(records):
+        looks = [
+            binomial(sum(one), len(some))
+            for one in zip(*(record["collapsed"] for record in some), strict=True)
+        ]
+        lines.append([*names, *(one.format(100) for one in looks)])
+    return Table(
+        "Collapsed after so many steps, % of networks",
+        [*_COMBINATION, *(f"{look:,}\nsteps" for look in config.looks)],
+        lines,
+        text_columns=3,
+        sections=len({record["negative_slope"] for record in records}),
+        notes=["Where a share still falls, the last column is not its limit."],
     )
 
 
@@ -134,15 +163,9 @@ def shares(config: Any, records: Sequence[Record]) -> Any:
                     label = end if place == 0 and (end != "diverged" or _any_diverged(records)) else None
                     panel.barh(place, part, left=left, color=color, height=0.72, label=label)
                     if part >= 7:
-                        dark = end == "half-trained"
-                        panel.text(
-                            left + part / 2,
-                            place,
-                            f"{part:.0f}",
-                            ha="center",
-                            va="center",
-                            color=plots.INK if dark else "white",
-                        )
+                        color = plots.INK if end == "half-trained" else "white"
+                        middle = left + part / 2
+                        panel.text(middle, place, f"{part:.0f}", ha="center", va="center", color=color)
                     left += part
             panel.set_yticks(range(len(names)), names)
             panel.set_xlim(0, 100)

@@ -17,6 +17,7 @@ def rows(tmp_path_factory):
     settings = collapse.PRESETS["smoke"] | {"seeds": 75, "steps": 20}
     collapse.run(collapse.Config(out=out, **settings))
     assert {"rows.jsonl", "summary.md", "report.html", "shares.png"} <= {path.name for path in out.iterdir()}
+    assert "Collapsed after so many steps" in (out / "summary.md").read_text()
     return [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]
 
 
@@ -25,6 +26,26 @@ def test_a_row_per_network_and_no_more(rows):
         (slope, seed) for slope in (0.0, 0.01, 0.2) for seed in range(75)
     ]
     assert {row["end"] for row in rows} <= {"collapsed", "half-trained", "trained"}
+
+
+def test_each_look_tells_whether_a_network_has_collapsed_and_the_last_is_the_end(rows):
+    assert collapse.Config(steps=20).looks == [2, 6, 20]
+    assert collapse.Config(steps=10_000).looks == [1000, 3000, 10_000]
+    assert collapse.Config(steps=1).looks == [1]
+    for row in rows:
+        assert len(row["collapsed"]) == 3
+        assert row["collapsed"][-1] == (row["end"] == "collapsed")
+
+
+def test_a_look_on_the_way_does_not_change_the_training(rows):
+    """The networks after 2 of 20 steps are those of a run of 2 steps."""
+    config = collapse.Config(steps=2, block=50)
+    row = collapse.Row(np.float32(0.2), np.uint32(0))
+    short = collapse.train(
+        row, collapse.samples_of(config), config=config, function="abs", initialisation="he"
+    )
+    ours = {row["seed"]: row["collapsed"][0] for row in rows if row["negative_slope"] == 0.2}
+    assert [ours[seed] for seed in range(50)] == [share < 0.05 for share in short.explained[-1]]
 
 
 def test_born_constant_networks_stay_so_and_only_relu_has_them(rows):
@@ -36,8 +57,9 @@ def test_born_constant_networks_stay_so_and_only_relu_has_them(rows):
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.2])
-def test_many_networks_against_one_in_numpy(slope):
-    layers = draw("asymmetric", jax.random.split(jax.random.key(0), 5), 3, 4)
+@pytest.mark.parametrize("width", [1, 3, 6])  # products of up to 16 are written out
+def test_many_networks_against_one_in_numpy(slope, width):
+    layers = draw("asymmetric", jax.random.split(jax.random.key(0), 5), width, 4)
     x = np.linspace(-1, 1, 7)
     h = x[None]
     for place, (weights, biases) in enumerate(layers):
