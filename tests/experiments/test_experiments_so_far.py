@@ -14,7 +14,7 @@ import pytest
 from experiments.lab import experiment, plots, store, sweep
 
 FAST = {
-    "born_dead": {"networks": 2000},
+    "born_dead": {"networks": 500, "depths": (3, 4)},
     "collapse": {"seeds": 60, "steps": 20, "block": 20},
     "signal_gain": {"seeds": 3, "width": 16, "layers": 4},
     "learning_rate_map": {
@@ -23,7 +23,7 @@ FAST = {
         "steps": 8,
         "optimizers": ("sgd",),
     },
-    "plasticity": {"seeds": 1, "tasks": 2, "every": 1, "hidden": (8, 8), "images": 100, "probe": 50},
+    "plasticity": {"seeds": 1, "tasks": 2, "every": 1, "hidden": (8,), "images": 50, "probe": 50},
 }
 SLOW = {
     "dead_neurons": {"steps": 16},

@@ -19,7 +19,7 @@ from op_compositions import FORWARD_ONLY, ONCE, TRANSFORMATIONS, compose
 
 from jax_leaky import leaky_relu
 
-settings.register_profile("quick", max_examples=15, deadline=None, derandomize=True)
+settings.register_profile("quick", max_examples=40, deadline=None, derandomize=True)
 settings.register_profile(
     "thorough",
     max_examples=300,
