@@ -6,6 +6,8 @@ import ast
 import json
 from pathlib import Path
 
+from experiments.lab import interrupt
+
 
 def experiments() -> dict[str, str]:
     """Each experiment's name and the first line of its text, read without running anything."""
@@ -43,4 +45,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    interrupt.enter(main)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -12,6 +13,7 @@ from typing import TypeVar
 from experiments.lab.errors import LabError
 
 T = TypeVar("T")
+_GOES_ON = "What is finished is kept: the same command goes on from there"
 
 
 def interruptible(work: Callable[[], T]) -> T:
@@ -42,7 +44,8 @@ def interruptible(work: Callable[[], T]) -> T:
 def enter(main: Callable[[], None]) -> None:
     """Runs an experiment's main: a LabError becomes its sentence, an interrupt says how to go on.
 
-    Ends with the status 2 for a LabError, 130 when interrupted, and 143 when told to terminate.
+    Ends with the status 2 for a LabError or an output that takes no more, 130 when interrupted, 141 when nobody reads
+    the output any longer, and 143 when told to terminate.
     """
     caught = [signal.SIGINT]
 
@@ -53,14 +56,30 @@ def enter(main: Callable[[], None]) -> None:
     signal.signal(signal.SIGTERM, terminate)
     try:
         main()
+        sys.stdout.flush()  # here, where a failure still becomes a sentence
     except LabError as error:
         _leave(2, str(error))
+    except OSError as error:
+        if _output_works():  # it is of something else
+            raise
+        if isinstance(error, BrokenPipeError):
+            _leave(128 + signal.SIGPIPE, f"Stopped, because nobody reads the output any longer. {_GOES_ON}.")
+        _leave(2, f"The output cannot be written ({error.strerror}). {_GOES_ON}.")
     except KeyboardInterrupt:
         so_far = ", and with --so-far it reports on that" if _has_so_far() else ""
         _leave(
             128 + caught[0],
-            f"Stopped. What is finished is kept: the same command goes on from there{so_far}.",
+            f"Stopped. {_GOES_ON}{so_far}.",
         )
+
+
+def _output_works() -> bool:
+    # A flush would not tell: Python can drop what it could not write.
+    try:
+        print(flush=True)
+    except OSError:
+        return False
+    return True
 
 
 def _has_so_far() -> bool:
@@ -69,7 +88,9 @@ def _has_so_far() -> bool:
 
 
 def _leave(status: int, sentence: str) -> None:
-    print(f"\n{sentence}" if status > 2 else sentence, file=sys.stderr, flush=True)
-    sys.stdout.flush()
+    with contextlib.suppress(OSError):  # stderr can be the same pipe
+        print(f"\n{sentence}" if status > 2 else sentence, file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
     # Not sys.exit: that would wait for the computation that was abandoned.
     os._exit(status)

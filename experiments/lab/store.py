@@ -14,6 +14,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -33,7 +34,8 @@ _WORDS = {
     "platform": "another kind of device",
 }
 # What else a run leaves; --fresh removes these and nothing that it does not know.
-_LEFT = ("environment.json", "summary.md", "report.html")
+_LEFT = ("environment.json", "report.html", "summary.md")
+_OWN = re.compile(r"\d{7,}\.(jsonl|state)(\.tmp)?")  # finished rows, and the state inside one that is not
 
 
 class RunFolder:
@@ -83,7 +85,9 @@ class RunFolder:
     def load(self) -> None:
         """Reads what is finished, by this process or another."""
         self.seconds, self.damaged = 0.0, 0
-        for path in sorted((self.path / CHUNKS).glob("*.jsonl")):
+        for path in sorted(
+            path for path in (self.path / CHUNKS).glob("*.jsonl") if _OWN.fullmatch(path.name)
+        ):
             content = path.read_bytes().decode(errors="replace")
             lines, _, checksum = content[:-1].rpartition("\n")
             if f"{checksum}\n" != self._checksum(f"{lines}\n") or not content.endswith("\n"):
@@ -176,9 +180,15 @@ def claim(path: Path, identity: Mapping[str, Any]) -> None:
 
 
 def _clear(path: Path) -> None:
-    """Removes what a run leaves; the configuration last, so that a kill in between leaves a folder to clear again."""
-    chunks = [*(path / CHUNKS).glob("*.jsonl"), *(path / CHUNKS).glob("*.tmp")]
-    for file in [*chunks, *path.glob("*.png"), *(path / name for name in (*_LEFT, ROWS, CONFIG))]:
+    """Removes what a run leaves, and nothing else that lies there.
+
+    The configuration goes last, so that a kill in between leaves a folder to clear again.
+    """
+    own = [file for file in (path / CHUNKS).glob("*") if _OWN.fullmatch(file.name)]
+    summary = path / "summary.md"  # names the pictures that the run has drawn
+    text = summary.read_text(encoding="utf-8", errors="replace") if summary.is_file() else ""
+    pictures = re.findall(r"\]\((\w+\.png)\)", text)
+    for file in [*own, *(path / name for name in (*pictures, *_LEFT, ROWS, CONFIG))]:
         file.unlink(missing_ok=True)
 
 

@@ -108,14 +108,26 @@ def test_rows_and_chunks_of_another_configuration_are_not_taken(tmp_path):
 
 def test_foreign_files_are_left_alone(tmp_path):
     fill(tmp_path)
-    mine = [tmp_path / "notes.txt", tmp_path / store.CHUNKS / "notes.txt", tmp_path / "old" / "run.txt"]
+    names = (
+        "notes.txt",
+        "mine.png",
+        f"{store.CHUNKS}/notes.txt",
+        f"{store.CHUNKS}/mine.jsonl",
+        "old/run.txt",
+    )
+    mine = [tmp_path / name for name in names]
     mine[-1].parent.mkdir()
+    (tmp_path / "summary.md").write_text("![What was drawn.](drawn.png)")
+    its_own = [tmp_path / "drawn.png", tmp_path / store.CHUNKS / "0000007.state"]
+    for path in its_own:
+        path.touch()
     for path in mine:
         path.write_text("mine")
     assert found(tmp_path) == ROWS
     with store.open_run(tmp_path, IDENTITY, fresh=True) as folder:
         assert folder.finished == {}
     assert {path.read_text() for path in mine} == {"mine"}
+    assert not any(path.exists() for path in its_own)
 
 
 @pytest.mark.parametrize("name", [store.CONFIG, ".lock", f"{store.CHUNKS}/0000000.jsonl"])

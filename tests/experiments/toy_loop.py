@@ -29,7 +29,8 @@ def step(row, state, data, *, kind):
 
 
 def look(_row, state, _data):
-    return {"mean": state["x"].mean(), "corner": state["x"][0, 0, :3, 0], "number": state["number"]}
+    # In two steps: how far one float32 sum of all 1,024 numbers is off depends on the processor.
+    return {"mean": state["x"].mean(1).mean(), "corner": state["x"][0, 0, :3, 0], "number": state["number"]}
 
 
 def to_records(kind, row, seen):
