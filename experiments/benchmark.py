@@ -9,6 +9,7 @@ import importlib.util
 from experiments.lab import interrupt
 
 # Each is a module in benchmarks/ with `add_flags(parser)`, `run(flags)` and a first line that says what it measures.
+# `add_flags` may set the default `prepare`: what is done before, in the main thread, as only that one takes signals.
 NAMES = ("networks", "residuals", "scaling", "sweep", "tracing", "widths")
 
 
@@ -25,6 +26,8 @@ def main() -> None:
         module.add_flags(command)
         command.set_defaults(run=module.run)
     flags = parser.parse_args()
+    if prepare := getattr(flags, "prepare", None):
+        prepare()
     interrupt.enter(lambda: interrupt.interruptible(lambda: flags.run(flags)))
 
 

@@ -32,12 +32,13 @@ def candidates() -> dict[str, Callable[[], float]]:
     return found
 
 
-def of_a_step(batch: int, widths: Sequence[int]) -> Callable[[], float]:
+def of_a_step(batch: int, widths: Sequence[int], *, descent: bool = False) -> Callable[[], float]:
     """The rate of the products of an MLP's training step, with nothing between them, one step per core at once.
 
     Args:
         batch: rows of the batch.
         widths: of the features, the hidden layers and the output.
+        descent: whether the weights also move against their gradients, the least that a training step can do.
     """
     generator = np.random.default_rng(batch)
     pairs = list(itertools.pairwise(widths))
@@ -46,18 +47,24 @@ def of_a_step(batch: int, widths: Sequence[int]) -> Callable[[], float]:
     operations = 2 * batch * (3 * sum(a * b for a, b in pairs) - pairs[0][0] * pairs[0][1])
     repeats = max(1, round(_OPERATIONS / operations))
 
-    def products(x: Any, weights: Any) -> Any:
+    def products(_: Any, carry: tuple[Any, list[Any]]) -> tuple[Any, list[Any]]:
+        x, weights = carry
         kept = [x]
         for weight in weights:
             kept.append(kept[-1] @ weight)
-        gradient, touched = kept.pop(), jnp.float32(0)
+        gradient, touched, moved = kept.pop(), jnp.float32(0), list(weights)
         for index in reversed(range(len(weights))):
-            touched += (kept[index].T @ gradient)[0, 0]
+            of_weight = kept[index].T @ gradient
             gradient = gradient @ weights[index].T if index else gradient
-        return x + 0 * touched  # so that no product is left out
+            if descent:
+                moved[index] = weights[index] - 1e-9 * of_weight
+            else:
+                touched += of_weight[0, 0]
+        return x + 0 * touched, moved  # so that no product is left out
 
     def loop(x: Any, weights: Any) -> Any:
-        return jax.lax.fori_loop(0, repeats, lambda _, x: products(x, weights), x)
+        x, weights = jax.lax.fori_loop(0, repeats, products, (x, weights))
+        return x + sum(weight[0, 0] for weight in weights)
 
     count = len(jax.devices())
     return _rate(_on_every_core(loop, (x, weights)), count * repeats * operations)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import statistics
 import time
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from experiments.benchmarks.blocks import ACTIVATIONS, BLOCKS, REMAT_BLOCKS, UNI
 ROWS = {"cpu": 4096, "cuda": 4096, "tpu": 65536}
 TIMED_ROWS = 1024
 TIMED_ROWS_OF_CONVOLUTIONS = 128  # XLA's CPU backend takes seconds for a larger one inside a scan
+LEAST_SECONDS = 0.25  # of a measurement: one call of 30 ms came out at 0.9 to 1.3 of another's time
 DTYPES = {"cpu": jnp.float32, "cuda": jnp.bfloat16, "tpu": jnp.bfloat16}
 
 
@@ -66,7 +68,8 @@ def figures(platform: str, block: Block, activation: str) -> dict[str, Any]:
 def times(block: Block, activations: Sequence[str], rounds: int) -> dict[str, dict[str, list[float]]]:
     """Seconds of each activation on the CPU, and its ratio to jax.nn in the same round: median, least, greatest.
 
-    They run in turns, so that a neighbour on the machine disturbs them alike; the order turns with the rounds.
+    They run in turns, so that a neighbour on the machine disturbs them alike; the order turns with the rounds. A
+    measurement is the mean of as many calls as take `LEAST_SECONDS`, of every activation the same number.
     """
     rows = TIMED_ROWS_OF_CONVOLUTIONS if block.body == "conv + bias" else TIMED_ROWS
     x, weights = block.arguments(rows, jnp.float32)
@@ -74,15 +77,21 @@ def times(block: Block, activations: Sequence[str], rounds: int) -> dict[str, di
     scale = x.shape[-1] ** -0.5 / 3 ** (block.body == "conv + bias")
     values = jax.tree.map(lambda a: scale * jax.random.normal(next(keys), a.shape, a.dtype), (x, weights))
     programs = {name: compile_block("cpu", block, name, rows) for name in activations}
-    for program in programs.values():
-        jax.block_until_ready(program(*values))
+
+    def seconds_of(name: str, calls: int = 1) -> float:
+        began = time.perf_counter()
+        for _ in range(calls):
+            jax.block_until_ready(programs[name](*values))
+        return (time.perf_counter() - began) / calls
+
+    for name in programs:  # the first call of a program is longer than the others
+        seconds_of(name)
+    calls = math.ceil(LEAST_SECONDS / seconds_of("jax.nn"))
     seconds: dict[str, list[float]] = {name: [] for name in activations}
     for turn in range(rounds):
         first = turn % len(activations)
         for name in [*activations[first:], *activations[:first]]:
-            began = time.perf_counter()
-            jax.block_until_ready(programs[name](*values))
-            seconds[name].append(time.perf_counter() - began)
+            seconds[name].append(seconds_of(name, calls))
 
     def spread(values: list[float]) -> list[float]:
         return [statistics.median(values), min(values), max(values)]

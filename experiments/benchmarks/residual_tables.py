@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from experiments.benchmarks.blocks import ACTIVATIONS, BLOCKS
-from experiments.benchmarks.residual_figures import TIMED_ROWS_OF_CONVOLUTIONS
+from experiments.benchmarks.residual_figures import LEAST_SECONDS, TIMED_ROWS_OF_CONVOLUTIONS
 
 Figures = dict[tuple[str, str], dict[str, Any]]
 _NAMES = {name: name for name in ACTIVATIONS} | {
@@ -107,8 +107,8 @@ def _section(platform: str, part: dict[str, Any]) -> list[str]:
         lines += [
             "",
             f"Time of {part['timed_rows']} rows (a convolution: {TIMED_ROWS_OF_CONVOLUTIONS}) on {part['processor']}, "
-            f"{part['rounds']} rounds in turns: jax.nn's median in milliseconds, and for each the ratio to jax.nn in "
-            "the same round, median (least to greatest).",
+            f"{part['rounds']} rounds in turns, each the mean of {LEAST_SECONDS:g} seconds of calls: jax.nn's median "
+            "in milliseconds, and for each the ratio to jax.nn in the same round, median (least to greatest).",
             "",
             f"| block | jax.nn, ms | {' | '.join(_NAMES[name] for name in _NAMES if name != 'jax.nn')} |",
             f"| :-- | --: |{' --: |' * (len(_NAMES) - 1)}",

@@ -2,7 +2,8 @@
 
 For each width, everything is measured in turns in one process, round by round: the sweep of experiments.dead_neurons
 with Adam, two networks of a seed at a time, with its records and files; its matrix products alone, in XLA, on every
-core at once; the best rate of large products; PyTorch without any records. Compilation is never counted.
+core at once, and the same with the weights moved against their gradients; the best rate of large products; PyTorch
+without any records. Compilation is never counted.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ _PEERS = ("eager, one process", "compiled, one process", "eager, one process a c
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """This benchmark's flags."""
+    parser.set_defaults(prepare=devices.use_all_cores)
     parser.add_argument(
         "--widths",
         type=int,
@@ -37,7 +39,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="of the four hidden layers; default: %(default)s",
     )
     parser.add_argument(
-        "--rounds", type=int, default=3, help="how often each is measured; default: %(default)s"
+        "--rounds", type=int, default=5, help="how often each is measured; default: %(default)s"
     )
     parser.add_argument(
         "--steps", type=int, default=256, help="training steps of a network; default: %(default)s"
@@ -49,7 +51,6 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(flags: argparse.Namespace) -> None:
     """Measures, prints, and writes the results where asked."""
-    devices.use_all_cores()
     images = batches.images_of(data.load("embedded"))
     large = matrix_rate.candidates()
     cases = []
@@ -76,13 +77,16 @@ def measure(
     )
     programs, placed = compile_groups(dead_neurons.groups_of(config), images)
     (program,) = programs
-    alone = matrix_rate.of_a_step(config.batch_size, (images.train_images.shape[1], *config.hidden, 10))
+    layers = (images.train_images.shape[1], *config.hidden, 10)
+    alone = matrix_rate.of_a_step(config.batch_size, layers)
+    bare = matrix_rate.of_a_step(config.batch_size, layers, descent=True)
     torch = torch_rate(images, config)
-    found: dict[str, list[float]] = {name: [] for name in ("sweep", "alone", "large", *_PEERS)}
+    found: dict[str, list[float]] = {name: [] for name in ("sweep", "alone", "bare", "large", *_PEERS)}
     with tempfile.TemporaryDirectory() as place, store.open_run(Path(place) / "run", {}) as folder:
         for seed in range(rounds):
             found["large"].append(max(rate() for rate in large.values()))
             found["alone"].append(alone())
+            found["bare"].append(bare())
             rows = [row for row, value in enumerate(program.group.rows) if value.seed == seed][:NETWORKS]
             began = time.perf_counter()
             execute(program, placed, folder, lambda _: None, 0, rows)
@@ -108,12 +112,13 @@ def to_markdown(results: dict[str, Any]) -> str:
         "brackets the least and the greatest. MLP 784 - 4 x width - 10, batches of 128, Adam. The ratios to PyTorch "
         "are of network steps a second, the sweep's with its records and PyTorch's without any. The shares are of "
         "the sweep's matrix products: of the best rate of large products in the same round, and of the rate of the "
-        "same products in XLA with nothing between them.",
+        "same products in XLA with nothing between them. A bare step is these products and a subtraction of the "
+        "gradients, without activations, loss, images, records and Adam: what it reaches of the large products is "
+        "a bound for the sweep.",
         "",
-        "| width | network steps/s | share of large products | share of its products alone | "
-        + " | ".join(f"/ PyTorch {name}" for name in _PEERS)
-        + " |",
-        "| --: | --: | --: | --: |" + " --: |" * len(_PEERS),
+        "| width | network steps/s | share of large products | share of its products alone | a bare step's share of "
+        "large products | " + " | ".join(f"/ PyTorch {name}" for name in _PEERS) + " |",
+        "| --: | --: | --: | --: | --: |" + " --: |" * len(_PEERS),
     ]
     for case in cases:
         rate = [value * case["operations_per_network_step"] for value in case["sweep"]]
@@ -122,6 +127,7 @@ def to_markdown(results: dict[str, Any]) -> str:
             _of(case["sweep"], "{:,.0f}"),
             _of(_ratios(rate, case["large"]), "{:.0%}"),
             _of(_ratios(rate, case["alone"]), "{:.0%}"),
+            _of(_ratios(case["bare"], case["large"]), "{:.0%}"),
             *(_of(_ratios(case["sweep"], case[name]), "{:.1f}") for name in _PEERS),
         ]
         lines.append(f"| {' | '.join(cells)} |")
