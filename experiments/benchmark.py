@@ -9,7 +9,8 @@ import importlib.util
 from experiments.lab import interrupt
 
 # Each is a module in benchmarks/ with `add_flags(parser)`, `run(flags)` and a first line that says what it measures.
-# `add_flags` may set the default `prepare`: what is done before, in the main thread, as only that one takes signals.
+# `add_flags` may set the default `prepare`, which is called first and in the main thread, the only one in which Python
+# lets signal handlers be installed.
 NAMES = ("networks", "residuals", "scaling", "sweep", "tracing", "widths")
 
 

@@ -16,6 +16,7 @@ from jax_leaky._sign import Residual
 
 Activation = Callable[[Array], Array]
 UNITS = 1024
+LAYERS = 4
 _SIDE, _CHANNELS = 16, 256  # of the convolution's images: 64 rows of UNITS elements each
 
 
@@ -84,21 +85,20 @@ _POLICIES = {"remat": None, "dots saveable": jax.checkpoint_policies.dots_saveab
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """Some layers of one kind, and the gradient of the sum of their output.
+    """`LAYERS` of one kind, and the gradient of the sum of their output.
 
     Attributes:
         body: one of `_BODIES`.
-        scanned: whether the layers are a `jax.lax.scan`; else they stand one after the other.
+        scanned: whether the layers are a `jax.lax.scan` over stacked weights; else they stand one after the other,
+            each with weights of its own.
         frozen: whether the gradient is that of the input, the weights being constants; else that of the weights.
         remat: "" for none, or one of `_POLICIES`: how each layer is rematerialised.
-        layers: how many.
     """
 
     body: str
     scanned: bool
     frozen: bool = False
     remat: str = ""
-    layers: int = 4
 
     @property
     def name(self) -> str:
@@ -111,30 +111,30 @@ class Block:
         )
         return ", ".join(filter(None, parts))
 
-    def gradient(self, activation: Activation) -> Callable[[Array, dict[str, Array]], Any]:
+    def gradient(self, activation: Activation) -> Callable[[Array, Any], Any]:
         """The function that is measured: `(x, weights) -> gradient`."""
         layer: Callable[..., Any] = functools.partial(_BODIES[self.body][0], activation)
         if self.remat:
             layer = jax.checkpoint(layer, policy=_POLICIES[self.remat], prevent_cse=not self.scanned)
 
-        def loss(x: Array, weights: dict[str, Array]) -> Array:
+        def loss(x: Array, weights: Any) -> Array:
             if self.scanned:
                 x, _ = jax.lax.scan(lambda x, weights: (layer(x, weights), None), x, weights)
             else:
-                for index in range(self.layers):
-                    x = layer(x, {name: stacked[index] for name, stacked in weights.items()})
+                for of_layer in weights:
+                    x = layer(x, of_layer)
             return x.astype(jnp.float32).sum()
 
         return jax.grad(loss, argnums=0 if self.frozen else 1)
 
-    def arguments(
-        self, rows: int, dtype: Any, sharding: Any = None
-    ) -> tuple[jax.ShapeDtypeStruct, dict[str, jax.ShapeDtypeStruct]]:
-        """The shapes of x, `rows` times UNITS elements, and of the weights of all layers."""
+    def arguments(self, rows: int, dtype: Any, sharding: Any = None) -> tuple[jax.ShapeDtypeStruct, Any]:
+        """The shapes of x, `rows` times UNITS elements, and of the weights: stacked, or a list of each layer's own."""
         x = (rows * UNITS // (_SIDE**2 * _CHANNELS), _SIDE, _SIDE, _CHANNELS)
         struct = functools.partial(jax.ShapeDtypeStruct, dtype=dtype, sharding=sharding)
-        weights = {name: struct((self.layers, *shape)) for name, shape in _BODIES[self.body][1].items()}
-        return struct(x if self.body == "conv + bias" else (rows, UNITS)), weights
+        stack = (LAYERS,) if self.scanned else ()
+        weights = {name: struct((*stack, *shape)) for name, shape in _BODIES[self.body][1].items()}
+        inputs = struct(x if self.body == "conv + bias" else (rows, UNITS))
+        return inputs, weights if self.scanned else [weights] * LAYERS
 
 
 # The geometric means are over these; under remat all choices are alike, which only thins the differences.

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
+
+from experiments.lab.sweep import CPU_OPTIONS
 
 SIZES = (512, 1024, 2048)
 _OPERATIONS = 1.5e10  # per measurement: long beside the clock, short beside the neighbours' whims
@@ -33,12 +34,12 @@ def candidates() -> dict[str, Callable[[], float]]:
 
 
 def of_a_step(batch: int, widths: Sequence[int], *, descent: bool = False) -> Callable[[], float]:
-    """The rate of the products of an MLP's training step, with nothing between them, one step per core at once.
+    """The rate of the products of an MLP's training step, one step per core at once.
 
     Args:
         batch: rows of the batch.
         widths: of the features, the hidden layers and the output.
-        descent: whether the weights also move against their gradients, the least that a training step can do.
+        descent: whether the weights also move against their gradients; else there is nothing between the products.
     """
     generator = np.random.default_rng(batch)
     pairs = list(itertools.pairwise(widths))
@@ -47,24 +48,24 @@ def of_a_step(batch: int, widths: Sequence[int], *, descent: bool = False) -> Ca
     operations = 2 * batch * (3 * sum(a * b for a, b in pairs) - pairs[0][0] * pairs[0][1])
     repeats = max(1, round(_OPERATIONS / operations))
 
-    def products(_: Any, carry: tuple[Any, list[Any]]) -> tuple[Any, list[Any]]:
+    def step(_: Any, carry: tuple[Any, list[Any]]) -> tuple[Any, list[Any]]:
         x, weights = carry
         kept = [x]
         for weight in weights:
             kept.append(kept[-1] @ weight)
-        gradient, touched, moved = kept.pop(), jnp.float32(0), list(weights)
+        gradient = kept.pop()
+        of_weights: list[Any] = []
         for index in reversed(range(len(weights))):
-            of_weight = kept[index].T @ gradient
+            of_weights.insert(0, kept[index].T @ gradient)
             gradient = gradient @ weights[index].T if index else gradient
-            if descent:
-                moved[index] = weights[index] - 1e-9 * of_weight
-            else:
-                touched += of_weight[0, 0]
-        return x + 0 * touched, moved  # so that no product is left out
+        if descent:
+            return x, [weight - 1e-9 * change for weight, change in zip(weights, of_weights, strict=True)]
+        # Every gradient is touched and every step needs the one before, so that no product is left out.
+        return x + 0 * sum(change[0, 0] for change in of_weights), weights
 
     def loop(x: Any, weights: Any) -> Any:
-        x, weights = jax.lax.fori_loop(0, repeats, products, (x, weights))
-        return x + sum(weight[0, 0] for weight in weights)
+        x, weights = jax.lax.fori_loop(0, repeats, step, (x, weights))
+        return x + sum(weight[0, 0] for weight in weights)  # whatever the steps have changed is needed
 
     count = len(jax.devices())
     return _rate(_on_every_core(loop, (x, weights)), count * repeats * operations)
@@ -81,9 +82,7 @@ def _on_every_core(function: Callable[..., Any], arguments: Any) -> Callable[[],
     sharding = jax.sharding.NamedSharding(mesh, spread)
     placed = jax.tree.map(lambda array: jax.device_put(np.stack([array] * count), sharding), arguments)
     spread_out = jax.shard_map(one, mesh=mesh, in_specs=(spread,), out_specs=spread, check_vma=False)
-    compiled = (
-        jax.jit(spread_out).lower(placed).compile(compiler_options={"xla_cpu_multi_thread_eigen": False})
-    )
+    compiled = jax.jit(spread_out).lower(placed).compile(compiler_options=CPU_OPTIONS)
     return lambda: compiled(placed).block_until_ready()
 
 

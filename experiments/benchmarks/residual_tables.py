@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from experiments.benchmarks.blocks import ACTIVATIONS, BLOCKS
-from experiments.benchmarks.residual_figures import LEAST_SECONDS, TIMED_ROWS_OF_CONVOLUTIONS
+from experiments.benchmarks.blocks import ACTIVATIONS, BLOCKS, LAYERS
 
 Figures = dict[tuple[str, str], dict[str, Any]]
 _NAMES = {name: name for name in ACTIVATIONS} | {
@@ -91,29 +90,30 @@ def _section(platform: str, part: dict[str, Any]) -> list[str]:
         f"`{part['command']}`, {part['date']}; {part['device']}, {part['dtype']}, {part['rows']} rows of 1024 units "
         f"(a convolution: as many elements); {versions}, Python {part['python']}.",
         "",
-        "Temporary bytes per activation element and layer / bytes moved likewise / kernels"
+        f"{LAYERS} layers: temporary bytes per activation element and layer / bytes moved likewise / kernels"
         + (" / millions of cycles, as the compiler estimates" if platform == "tpu" else "")
         + ".",
         "",
-        f"| block | layers | {' | '.join(_NAMES.values())} |",
-        f"| :-- | --: |{' --: |' * len(_NAMES)}",
+        f"| block | {' | '.join(_NAMES.values())} |",
+        f"| :-- |{' --: |' * len(_NAMES)}",
     ]
     for block in blocks:
         cells = [_cell(figures.get((block, activation)), platform) for activation in _NAMES]
-        layers = next(row["layers"] for row in part["figures"] if row["block"] == block)
-        lines.append(f"| {block} | {layers} | {' | '.join(cells)} |")
-    timed = [block for block in blocks if "times_jax_nn" in figures.get((block, "jax.nn"), {})]
-    if timed:
+        lines.append(f"| {block} | {' | '.join(cells)} |")
+    if timed := part.get("timed"):
         lines += [
             "",
-            f"Time of {part['timed_rows']} rows (a convolution: {TIMED_ROWS_OF_CONVOLUTIONS}) on {part['processor']}, "
-            f"{part['rounds']} rounds in turns, each the mean of {LEAST_SECONDS:g} seconds of calls: jax.nn's median "
-            "in milliseconds, and for each the ratio to jax.nn in the same round, median (least to greatest).",
+            f"Time of {timed['rows']} rows (a convolution: {timed['rows_of_convolutions']}) on {part['processor']}, in "
+            f"turns, a measurement at least {timed['seconds']:g} seconds of calls: jax.nn's milliseconds, and for each "
+            f"the ratio to jax.nn in the same round, the median of {timed['rounds']} rounds; over {timed['processes']} "
+            "processes the median (least to greatest).",
             "",
             f"| block | jax.nn, ms | {' | '.join(_NAMES[name] for name in _NAMES if name != 'jax.nn')} |",
             f"| :-- | --: |{' --: |' * (len(_NAMES) - 1)}",
         ]
-        for block in timed:
+        for block in _PLAIN:
+            if (block, "jax.nn") not in figures:
+                continue
             median = figures[block, "jax.nn"]["seconds"][0] * 1e3
             timed_here = (figures.get((block, name), {}) for name in _NAMES if name != "jax.nn")
             ratios = [

@@ -12,21 +12,26 @@ import datetime
 import json
 import os
 import platform as system
+import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from experiments.benchmarks import deviceless
-from experiments.benchmarks.residual_figures import DTYPES, ROWS, TIMED_ROWS
+from experiments.benchmarks import deviceless, residual_times
+from experiments.benchmarks.blocks import BLOCKS, REMAT_BLOCKS
+from experiments.benchmarks.residual_figures import DTYPES, ROWS
 from experiments.benchmarks.residual_tables import to_markdown
 from experiments.lab import devices, store
 from experiments.lab.errors import LabError
 
 RESULTS = Path(__file__).parent.parent / "results"
 TRIED = Path(__file__).with_name("residuals_tried.md")
+PROCESSES = 5  # that time the blocks; see residual_times
+BLOCK_NAMES = [block.name for block in BLOCKS + REMAT_BLOCKS]
 _COMPILERS = {"cpu": "jaxlib", "cuda": "jax-cuda12-pjrt", "tpu": "libtpu"}
 
 
@@ -42,8 +47,15 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rounds",
         type=int,
-        default=5,
-        help="how often each is timed; 0 for not at all; default: %(default)s",
+        default=3,
+        help=f"how often each is timed in each of {PROCESSES} processes; 0 for not at all; default: %(default)s",
+    )
+    parser.add_argument(
+        "--blocks",
+        nargs="+",
+        choices=BLOCK_NAMES,
+        metavar="NAME",
+        help="as the table names them; default: all",
     )
     parser.add_argument(
         "--record", action="store_true", help="write these platforms' part of experiments/results/residuals.*"
@@ -52,13 +64,17 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(flags: argparse.Namespace) -> None:
     """Measures, prints, and writes the results where asked."""
+    if flags.record and flags.blocks:
+        raise LabError("--record writes all blocks of a platform: leave --blocks out.")
     found: dict[str, Any] = {}
     for platform in flags.platforms:
         if reason := deviceless.missing(platform):
             print(f"{platform} is left out: {reason}")
             continue
         rounds = flags.rounds if platform == "cpu" else 0
-        found[platform] = describe(platform, rounds) | {"figures": measure(platform, rounds)}
+        found[platform] = describe(platform, rounds) | {
+            "figures": measure(platform, rounds, flags.blocks or BLOCK_NAMES)
+        }
         if flags.record:  # at once: what is measured is not lost when the next compiler fails
             found = record(found)
     print(to_markdown(found, TRIED.read_text()))
@@ -77,22 +93,47 @@ def describe(platform: str, rounds: int) -> dict[str, Any]:
         "versions": {name: metadata.version(name) for name in dict.fromkeys(("jax", "jaxlib", compiler))},
         "dtype": DTYPES[platform].__name__,
         "rows": ROWS[platform],
-        "timed_rows": TIMED_ROWS if rounds else None,
-        "rounds": rounds,
+        "timed": {
+            "rows": residual_times.ROWS,
+            "rows_of_convolutions": residual_times.ROWS_OF_CONVOLUTIONS,
+            "seconds": residual_times.LEAST_SECONDS,
+            "processes": PROCESSES,
+            "rounds": rounds,
+        }
+        if rounds
+        else None,
     }
 
 
-def measure(platform: str, rounds: int) -> list[dict[str, Any]]:
-    """All figures of a platform, from a process of its own."""
-    command = [
-        sys.executable,
-        "-m",
-        "experiments.benchmarks.residual_figures",
-        platform,
-        "--rounds",
-        str(rounds),
-    ]
-    figures = []
+def measure(platform: str, rounds: int, blocks: list[str]) -> list[dict[str, Any]]:
+    """All figures of a platform, each kind from processes of its own.
+
+    Times are medians over the processes, with the least and the greatest, of each process's median over its rounds:
+    the rounds of a process are not independent.
+    """
+    figures = list(_lines(f"{platform}, compiling", "residual_figures", platform, "--blocks", *blocks))
+    if rounds:
+        arguments = ("residual_times", "--rounds", str(rounds), "--blocks", *blocks)
+        runs = [
+            {(line["block"], line["activation"]): line["seconds"] for line in _lines(title, *arguments)}
+            for title in (f"{platform}, process {number + 1} of {PROCESSES}" for number in range(PROCESSES))
+        ]
+        for figure in figures:
+            ours, theirs = (figure["block"], figure["activation"]), (figure["block"], "jax.nn")
+            if ours in runs[0]:
+                figure["seconds"] = _spread([statistics.median(run[ours]) for run in runs])
+                figure["times_jax_nn"] = _spread(
+                    [
+                        statistics.median(one / two for one, two in zip(run[ours], run[theirs], strict=True))
+                        for run in runs
+                    ]
+                )
+    return figures
+
+
+def _lines(title: str, module: str, *arguments: str) -> Iterator[dict[str, Any]]:
+    """What a module of the benchmark prints in a process of its own."""
+    command = [sys.executable, "-m", f"experiments.benchmarks.{module}", *arguments]
     with tempfile.TemporaryFile("w+") as errors:  # the compilers complain that their devices are not there
         process = subprocess.Popen(
             command,
@@ -103,13 +144,17 @@ def measure(platform: str, rounds: int) -> list[dict[str, Any]]:
         )
         assert process.stdout is not None
         for line in process.stdout:
-            figures.append(json.loads(line))
-            print(f"{platform}: {figures[-1]['block']}, {figures[-1]['activation']}", flush=True)
+            found = json.loads(line)
+            print(f"{title}: {found['block']}, {found['activation']}", flush=True)
+            yield found
         if process.wait():
             errors.seek(0)
             last = errors.read().strip().splitlines()[-1:] or [f"exit status {process.returncode}"]
-            raise LabError(f"the measurements for {platform} ended early: {last[0]}")
-    return figures
+            raise LabError(f"the measurements for {title.partition(',')[0]} ended early: {last[0]}")
+
+
+def _spread(values: list[float]) -> list[float]:
+    return [statistics.median(values), min(values), max(values)]
 
 
 def record(found: dict[str, Any]) -> dict[str, Any]:
@@ -117,7 +162,8 @@ def record(found: dict[str, Any]) -> dict[str, Any]:
     path = RESULTS / "residuals.json"
     earlier = json.loads(path.read_text()) if path.exists() else {}
     both = {name: (earlier | found)[name] for name in deviceless.DEVICES if name in earlier | found}
+    text = to_markdown(both, TRIED.read_text())
     RESULTS.mkdir(exist_ok=True)
     store.write(path, store.dump(both, indent=1) + "\n")
-    store.write(RESULTS / "residuals.md", to_markdown(both, TRIED.read_text()))
+    store.write(RESULTS / "residuals.md", text)
     return both

@@ -1,8 +1,9 @@
 """How the sweep's rate and rows depend on the number of devices and processes.
 
 The networks of experiments.dead_neurons with Adam, in a process of its own per case: 1, 2, 4 and 8 CPU devices, and two
-processes of one device each. The rows must be the same to the byte; the rate can grow up to the number of cores. XLA
-is told of 8 threads in every case, because it splits elementwise work by their number, which rounds differently.
+processes of one device each. The rows must be the same to the byte. XLA is told of 8 threads in every case, because it
+splits elementwise work by their number, which rounds differently. More threads than cores halve the rate of two devices
+on two cores, so the rate can grow beyond the number of cores, and is none of the default, a thread per core.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def to_markdown(results: dict[str, Any]) -> str:
         "",
         f"`{results['command']}`, {about['date'][:10]}, {about['cores']} cores of {about['processor']}, "
         f"jax {about['packages']['jax']}, Python {about['python']}; medians over {len(next(iter(rates.values())))} "
-        "rounds in turns, without compilation. XLA has 8 threads in every case. "
+        "rounds in turns, without compilation. XLA has 8 threads in every case, which slows few devices on few cores. "
         f"All rows are {'equal to the byte' if equal else 'NOT equal'}.",
         "",
         "| case | network steps/s | least to greatest | of one device |",

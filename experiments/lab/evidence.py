@@ -100,7 +100,7 @@ class Finding(NamedTuple):
 
     @property
     def clearest(self) -> Effect | None:
-        """The effect that is largest beside its interval, whichever way it points."""
+        """The effect that is farthest from the margin beside its interval, whichever way it points."""
         with_interval = [effect for effect in self.effects if effect.estimate.values >= 3]
         return max(with_interval, key=_clarity, default=None)
 
@@ -158,15 +158,20 @@ def _shown(estimate: Estimate, comparison: Comparison, many: int) -> int:
         return 0
     if half <= 1e-9 * abs(mean) and mean != 0 and 2.0 ** (1 - pairs) > 0.05 / many:
         return 0  # equal differences have an interval of no width; by the sign test there are too few of them
-    gain = (mean if comparison.more_is_better else -mean) + comparison.margin
+    gain = _gain(estimate, comparison)
     if gain - half > comparison.least:
         return 1
     return -1 if gain + half < -comparison.least else 0
 
 
+def _gain(estimate: Estimate, comparison: Comparison) -> float:
+    """How far a difference is on the good side of what the claim allows."""
+    return (estimate.mean if comparison.more_is_better else -estimate.mean) + comparison.margin
+
+
 def _clarity(effect: Effect) -> float:
-    mean, half, _ = effect.estimate
-    return abs(mean) / half if half else float(mean != 0) * 1e9
+    half, gain = effect.estimate.half_width, _gain(effect.estimate, effect.comparison)
+    return abs(gain) / half if half else float(gain != 0) * 1e9
 
 
 def _judge(effects: Sequence[Effect]) -> str:

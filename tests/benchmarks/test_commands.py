@@ -1,22 +1,62 @@
 """The benchmarks' commands work from the command line to the table; small, and without a figure that counts."""
 
+import argparse
 import subprocess
 import sys
 
 import pytest
 
+from experiments import benchmark
+from experiments.benchmarks import residuals
+from experiments.lab.errors import LabError
+
+BLOCK = "MLP, frozen, unrolled"
+SMALL = {
+    "networks": ["--networks", "graph", "--platforms", "cpu", "--rounds", "1"],
+    "residuals": ["--platforms", "cpu", "--blocks", BLOCK, "--rounds", "1"],
+    "scaling": ["--rounds", "1"],
+    "sweep": ["--rounds", "1"],
+    "tracing": ["--rounds", "2", "--seconds", "0"],
+    "widths": ["--widths", "8", "--rounds", "1", "--steps", "2"],
+}
+LONG = {"scaling", "sweep"}
+
 
 @pytest.mark.parametrize(
-    ("arguments", "title"),
-    [
-        (["widths", "--widths", "8", "--rounds", "1", "--steps", "2"], "# How fast the sweep trains, by width"),
-        pytest.param(["sweep", "--rounds", "1"], "# How fast the sweep trains", marks=pytest.mark.slow),
-        (["networks", "--networks", "graph", "--platforms", "cpu", "--rounds", "1"], "# Networks in the wild"),
-    ],
-    ids=lambda value: value[0] if isinstance(value, list) else "",
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in benchmark.NAMES]
 )
-def test_a_benchmark_runs(arguments, title):
-    command = [sys.executable, "-m", "experiments.benchmark", *arguments]
+def test_a_benchmark_runs_from_the_command_line_to_its_table(name):
+    command = [sys.executable, "-m", "experiments.benchmark", name, *SMALL[name]]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert ran.returncode == 0, ran.stderr
-    assert title in ran.stdout.splitlines()
+    assert any(line.startswith("# ") for line in ran.stdout.splitlines())
+
+
+def test_times_are_medians_of_the_processes_medians(monkeypatch):
+    seconds = iter(
+        {"jax.nn": theirs, "bits": ours}
+        for theirs, ours in (
+            ([1.0, 1.0, 9.0], [1.0, 2.0, 9.0]),  # ratios 1, 2, 1
+            ([2.0, 2.0, 2.0], [4.0, 2.0, 6.0]),  # 2, 1, 3
+            ([1.0, 1.0, 1.0], [3.0, 4.0, 3.0]),  # 3, 4, 3
+        )
+    )
+
+    def lines(_title, module, *_arguments):
+        if module == "residual_figures":
+            return [{"block": BLOCK, "activation": name} for name in ("jax.nn", "bits")]
+        return [{"block": BLOCK, "activation": name, "seconds": took} for name, took in next(seconds).items()]
+
+    monkeypatch.setattr(residuals, "_lines", lines)
+    monkeypatch.setattr(residuals, "PROCESSES", 3)
+    theirs, ours = residuals.measure("cpu", 3, [BLOCK])
+    assert theirs["times_jax_nn"] == [1, 1, 1]
+    assert ours["times_jax_nn"] == [2, 1, 3]
+    assert ours["seconds"] == [3, 2, 4]
+
+
+def test_a_part_of_the_blocks_is_not_recorded():
+    parser = argparse.ArgumentParser()
+    residuals.add_flags(parser)
+    with pytest.raises(LabError, match="leave --blocks out"):
+        residuals.run(parser.parse_args(["--blocks", BLOCK, "--record"]))

@@ -86,4 +86,6 @@ def test_the_readme_says_how_fast_the_sweep_is(case):
 def test_the_readme_says_how_the_sweep_scales():
     cases = recorded("benchmark_scaling")["rates"]
     rates = [f"{statistics.median(cases[name]):,.0f}" for name in ("1 device", "2 devices", "8 devices")]
-    assert re.search(r"{}\s+network steps\s+a\s+second on one device, {} on two, {} on eight".format(*rates), README)
+    assert re.search(
+        r"{}\s+network steps\s+a\s+second on one device, {} on two, {} on eight".format(*rates), README
+    )

@@ -83,6 +83,15 @@ def test_no_cost_is_supported_within_the_margin():
     assert verdict_of(rows(SURE), more_is_better=False, margin=2.0).startswith("not supported")
 
 
+def test_the_clearest_difference_is_the_farthest_from_the_margin():
+    level, costly = [0.001, -0.001, 0.0005, -0.0005], [0.03, 0.035, 0.025, 0.03]
+    records = rows(level) + rows(costly, "sgd")
+    claim = Claim("It costs nothing.", (comparison(more_is_better=False, margin=10.0),))
+    assert examine(claim, {"toy": records}).clearest.setting == "adam 0.1"
+    claim = Claim("It costs nothing.", (comparison(more_is_better=False),))
+    assert examine(claim, {"toy": records}).clearest.setting == "sgd 0.1"
+
+
 def test_equal_differences_are_judged_by_the_sign_test():
     # Of n pairs that all agree, the sign test's p is 2 ** (1 - n): 0.0625 for 5 and 0.03125 for 6.
     assert verdict_of(rows([0.25] * 5)).startswith("not supported")
