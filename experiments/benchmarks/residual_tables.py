@@ -89,6 +89,7 @@ def _section(platform: str, part: dict[str, Any]) -> list[str]:
         "",
         f"`{part['command']}`, {part['date']}; {part['device']}, {part['dtype']}, {part['rows']} rows of 1024 units "
         f"(a convolution: as many elements); {versions}, Python {part['python']}.",
+        *(f"Again: `{note['command']}`, {note['date']}." for note in part.get("again", ())),
         "",
         f"{LAYERS} layers: temporary bytes per activation element and layer / bytes moved likewise / kernels"
         + (" / millions of cycles, as the compiler estimates" if platform == "tpu" else "")
@@ -103,8 +104,9 @@ def _section(platform: str, part: dict[str, Any]) -> list[str]:
     if timed := part.get("timed"):
         lines += [
             "",
-            f"Time of {timed['rows']} rows (a convolution: {timed['rows_of_convolutions']}) on {part['processor']}, in "
-            f"turns, a measurement at least {timed['seconds']:g} seconds of calls: jax.nn's milliseconds, and for each "
+            f"Time of {timed['rows']} rows (a convolution in a scan: {timed['rows_of_scanned_convolutions']}) on "
+            f"{part['processor']}, in turns, a measurement at least {timed['seconds']:g} seconds of calls: jax.nn's "
+            "milliseconds, and for each "
             f"the ratio to jax.nn in the same round, the median of {timed['rounds']} rounds; over {timed['processes']} "
             "processes the median (least to greatest).",
             "",

@@ -19,7 +19,7 @@ from experiments.benchmarks.blocks import ACTIVATIONS, BLOCKS, Block
 from experiments.benchmarks.residual_figures import compile_block
 
 ROWS = 1024
-ROWS_OF_CONVOLUTIONS = 128  # XLA's CPU backend takes seconds for a larger one inside a scan
+ROWS_OF_SCANNED_CONVOLUTIONS = 128  # for more XLA's CPU backend takes seconds
 LEAST_SECONDS = 0.25  # of a measurement: single calls of 30 ms came out at 0.9 to 1.3 of one another's time
 
 
@@ -30,10 +30,11 @@ def times(block: Block, activations: Sequence[str], rounds: int) -> dict[str, li
     measurement is the mean of so many calls, of every activation the same number, that the fastest takes
     `LEAST_SECONDS`.
     """
-    rows = ROWS_OF_CONVOLUTIONS if block.body == "conv + bias" else ROWS
+    convolution = block.body == "conv + bias"
+    rows = ROWS_OF_SCANNED_CONVOLUTIONS if convolution and block.scanned else ROWS
     x, weights = block.arguments(rows, jnp.float32)
     keys = iter(jax.random.split(jax.random.key(0), 9))
-    scale = x.shape[-1] ** -0.5 / 3 ** (block.body == "conv + bias")
+    scale = x.shape[-1] ** -0.5 / 3**convolution
     values = jax.tree.map(lambda a: scale * jax.random.normal(next(keys), a.shape, a.dtype), (x, weights))
     programs = {name: compile_block("cpu", block, name, rows) for name in activations}
 

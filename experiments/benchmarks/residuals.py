@@ -64,15 +64,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(flags: argparse.Namespace) -> None:
     """Measures, prints, and writes the results where asked."""
-    if flags.record and flags.blocks:
-        raise LabError("--record writes all blocks of a platform: leave --blocks out.")
     found: dict[str, Any] = {}
     for platform in flags.platforms:
         if reason := deviceless.missing(platform):
             print(f"{platform} is left out: {reason}")
             continue
         rounds = flags.rounds if platform == "cpu" else 0
-        found[platform] = describe(platform, rounds) | {
+        found[platform] = describe(platform, rounds, flags.blocks) | {
             "figures": measure(platform, rounds, flags.blocks or BLOCK_NAMES)
         }
         if flags.record:  # at once: what is measured is not lost when the next compiler fails
@@ -80,12 +78,13 @@ def run(flags: argparse.Namespace) -> None:
     print(to_markdown(found, TRIED.read_text()))
 
 
-def describe(platform: str, rounds: int) -> dict[str, Any]:
+def describe(platform: str, rounds: int, blocks: list[str] | None) -> dict[str, Any]:
     """What the figures of a platform were measured with."""
     compiler = _COMPILERS[platform]
     timed = f" --rounds {rounds}" if rounds else ""
+    some = "".join([" --blocks", *(f' "{block}"' for block in blocks)]) if blocks else ""
     return {
-        "command": f"python -m experiments.benchmark residuals --platforms {platform}{timed} --record",
+        "command": f"python -m experiments.benchmark residuals --platforms {platform}{timed}{some} --record",
         "date": datetime.date.today().isoformat(),
         "python": system.python_version(),
         "device": deviceless.DEVICES[platform],
@@ -95,7 +94,7 @@ def describe(platform: str, rounds: int) -> dict[str, Any]:
         "rows": ROWS[platform],
         "timed": {
             "rows": residual_times.ROWS,
-            "rows_of_convolutions": residual_times.ROWS_OF_CONVOLUTIONS,
+            "rows_of_scanned_convolutions": residual_times.ROWS_OF_SCANNED_CONVOLUTIONS,
             "seconds": residual_times.LEAST_SECONDS,
             "processes": PROCESSES,
             "rounds": rounds,
@@ -158,12 +157,30 @@ def _spread(values: list[float]) -> list[float]:
 
 
 def record(found: dict[str, Any]) -> dict[str, Any]:
-    """Writes the results, keeping those of platforms that were not measured now, and returns all of them."""
+    """Writes the results, keeping those of platforms and blocks that were not measured now, and returns all of them."""
     path = RESULTS / "residuals.json"
     earlier = json.loads(path.read_text()) if path.exists() else {}
     both = {name: (earlier | found)[name] for name in deviceless.DEVICES if name in earlier | found}
+    for name, part in found.items():
+        measured = {figure["block"] for figure in part["figures"]}
+        if measured < set(BLOCK_NAMES) and name in earlier:
+            both[name] = _with_blocks(earlier[name], part, measured)
     text = to_markdown(both, TRIED.read_text())
     RESULTS.mkdir(exist_ok=True)
     store.write(path, store.dump(both, indent=1) + "\n")
     store.write(RESULTS / "residuals.md", text)
     return both
+
+
+def _with_blocks(part: dict[str, Any], again: dict[str, Any], blocks: set[str]) -> dict[str, Any]:
+    """A platform's results with some blocks measured again; what else describes it must not have changed."""
+    same = ("processor", "versions", "dtype", "rows", "timed")
+    if different := [key for key in same if part[key] != again[key]]:
+        raise LabError(
+            f"The recorded blocks have another {different[0]}: record all of them, without --blocks."
+        )
+    figures = {
+        (figure["block"], figure["activation"]): figure for figure in (*part["figures"], *again["figures"])
+    }
+    note = {"blocks": sorted(blocks), "command": again["command"], "date": again["date"]}
+    return part | {"figures": list(figures.values()), "again": [*part.get("again", []), note]}

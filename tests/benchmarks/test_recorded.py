@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import re
 import statistics
 from pathlib import Path
 
@@ -84,8 +83,18 @@ def test_the_readme_says_how_fast_the_sweep_is(case):
 
 
 def test_the_readme_says_how_the_sweep_scales():
-    cases = recorded("benchmark_scaling")["rates"]
-    rates = [f"{statistics.median(cases[name]):,.0f}" for name in ("1 device", "2 devices", "8 devices")]
-    assert re.search(
-        r"{}\s+network steps\s+a\s+second on one device, {} on two, {} on eight".format(*rates), README
+    rates = recorded("benchmark_scaling")["rates"]
+    one, two, eight = (
+        f"{statistics.median(rates[name]):,.0f}" for name in ("1 device", "2 devices", "8 devices")
     )
+    sentence = f"{one} network steps a second on one device, {two} on two, {eight} on eight"
+    assert sentence in " ".join(README.split())
+
+
+def test_the_readme_says_what_counting_costs():
+    cases = recorded("benchmark_tracing")["cases"]
+    ratios = sorted(case["step_ratio"]["median"] for case in cases)
+    extra = [case["temporary_bytes"]["counted"] - case["temporary_bytes"]["plain"] for case in cases]
+    sentence = f"takes {ratios[0]:.2f} to {ratios[-1]:.2f} times as long as one that does not, and at most "
+    _, _, rest = " ".join(README.split()).partition(sentence)
+    assert 0 < max(extra) / 1e3 <= int(rest.split()[0])

@@ -15,6 +15,7 @@ from experiments.benchmarks import deviceless, hlo
 from experiments.benchmarks.blocks import ACTIVATIONS, BLOCKS, REMAT_BLOCKS
 from experiments.benchmarks.residual_figures import figures
 from experiments.benchmarks.residual_tables import by_block, ratio
+from experiments.benchmarks.residual_times import times
 
 NOISE = 1.01
 RECORD = json.loads((Path(__file__).parents[2] / "experiments" / "results" / "residuals.json").read_text())
@@ -89,6 +90,13 @@ def test_bits_need_no_more_than_jax(platform):
 def test_bits_on_the_cpu_need_less_than_jax(name):
     (block,) = (block for block in BLOCKS if block.name == name)
     assert figures("cpu", block, "bits")["temporary"] < figures("cpu", block, "jax.nn")["temporary"]
+
+
+def test_a_block_is_timed_in_every_round_with_every_activation():
+    (block,) = (block for block in BLOCKS if block.name == "MLP, frozen, unrolled")
+    seconds = times(block, ["jax.nn", "none"], rounds=3)
+    assert {name: len(values) for name, values in seconds.items()} == {"jax.nn": 3, "none": 3}
+    assert 0 < min(seconds["none"]) < max(seconds["jax.nn"])
 
 
 def test_the_suite_knows_every_residual():
