@@ -39,7 +39,6 @@ def figures(platform: str, block: Block, activation: str, rows: int | None = Non
     return {
         "platform": platform,
         "block": block.name,
-        "layers": LAYERS,
         "activation": activation,
         "temporary": compiled.memory_analysis().temp_size_in_bytes / elements,
         "moved": cost.bytes_moved / elements,

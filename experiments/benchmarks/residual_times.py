@@ -59,9 +59,7 @@ def main() -> None:
     """The command line of one process."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--blocks", nargs="*", help="names of blocks; default: all")
-    parser.add_argument(
-        "--activations", nargs="*", default=list(ACTIVATIONS), help="jax.nn must be among them"
-    )
+    parser.add_argument("--activations", nargs="*", default=list(ACTIVATIONS))
     parser.add_argument("--rounds", type=int, default=5, help="how often each is timed")
     flags = parser.parse_args()
     for block in BLOCKS:

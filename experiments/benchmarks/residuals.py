@@ -70,9 +70,10 @@ def run(flags: argparse.Namespace) -> None:
             print(f"{platform} is left out: {reason}")
             continue
         rounds = flags.rounds if platform == "cpu" else 0
-        found[platform] = describe(platform, rounds, flags.blocks) | {
-            "figures": measure(platform, rounds, flags.blocks or BLOCK_NAMES)
-        }
+        about = describe(platform, rounds, flags.blocks)
+        if flags.record and flags.blocks:  # before the minutes that it takes to measure
+            check_alike(recorded().get(platform, {}), about)
+        found[platform] = about | {"figures": measure(platform, rounds, flags.blocks or BLOCK_NAMES)}
         if flags.record:  # at once: what is measured is not lost when the next compiler fails
             found = record(found)
     print(to_markdown(found, TRIED.read_text()))
@@ -156,29 +157,36 @@ def _spread(values: list[float]) -> list[float]:
     return [statistics.median(values), min(values), max(values)]
 
 
+def recorded() -> dict[str, Any]:
+    """What was recorded before, by platform."""
+    path = RESULTS / "residuals.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def check_alike(part: dict[str, Any], about: dict[str, Any]) -> None:
+    """Raises a LabError unless blocks that are measured as `about` says may stand among those of a recorded part."""
+    for key in ("processor", "versions", "dtype", "rows", "timed"):
+        if part.get(key) != about[key]:
+            raise LabError(f"The recorded blocks have another {key}: record all of them, without --blocks.")
+
+
 def record(found: dict[str, Any]) -> dict[str, Any]:
     """Writes the results, keeping those of platforms and blocks that were not measured now, and returns all of them."""
-    path = RESULTS / "residuals.json"
-    earlier = json.loads(path.read_text()) if path.exists() else {}
+    earlier = recorded()
     both = {name: (earlier | found)[name] for name in deviceless.DEVICES if name in earlier | found}
     for name, part in found.items():
         measured = {figure["block"] for figure in part["figures"]}
-        if measured < set(BLOCK_NAMES) and name in earlier:
+        if measured < set(BLOCK_NAMES):
             both[name] = _with_blocks(earlier[name], part, measured)
     text = to_markdown(both, TRIED.read_text())
     RESULTS.mkdir(exist_ok=True)
-    store.write(path, store.dump(both, indent=1) + "\n")
+    store.write(RESULTS / "residuals.json", store.dump(both, indent=1) + "\n")
     store.write(RESULTS / "residuals.md", text)
     return both
 
 
 def _with_blocks(part: dict[str, Any], again: dict[str, Any], blocks: set[str]) -> dict[str, Any]:
-    """A platform's results with some blocks measured again; what else describes it must not have changed."""
-    same = ("processor", "versions", "dtype", "rows", "timed")
-    if different := [key for key in same if part[key] != again[key]]:
-        raise LabError(
-            f"The recorded blocks have another {different[0]}: record all of them, without --blocks."
-        )
+    """A platform's results with some blocks measured again."""
     figures = {
         (figure["block"], figure["activation"]): figure for figure in (*part["figures"], *again["figures"])
     }

@@ -1,5 +1,6 @@
 """The benchmarks' commands work from the command line to the table; small, and without a figure that counts."""
 
+import argparse
 import json
 import subprocess
 import sys
@@ -55,29 +56,35 @@ def test_times_are_medians_of_the_processes_medians(monkeypatch):
     assert ours["seconds"] == [3, 2, 4]
 
 
-def part(time, processor="a"):
+def part(time):
     figures = [{"block": block, "activation": "bits", "time": time} for block in residuals.BLOCK_NAMES]
-    same = dict.fromkeys(("versions", "dtype", "rows", "timed"), 1)
-    return {"figures": figures, "command": f"took {time}", "date": "today", "processor": processor, **same}
-
-
-def recorded_again(monkeypatch, tmp_path, again):
-    monkeypatch.setattr(residuals, "RESULTS", tmp_path)
-    monkeypatch.setattr(residuals, "to_markdown", lambda *_: "")
-    (tmp_path / "residuals.json").write_text(json.dumps({"cpu": part(1)}))
-    again["figures"] = again["figures"][:1]
-    residuals.record({"cpu": again})
-    return json.loads((tmp_path / "residuals.json").read_text())["cpu"]
+    return {"figures": figures, "command": f"took {time}", "date": "today"}
 
 
 def test_blocks_that_are_recorded_again_replace_themselves_alone(monkeypatch, tmp_path):
-    found = recorded_again(monkeypatch, tmp_path, part(2))
+    monkeypatch.setattr(residuals, "RESULTS", tmp_path)
+    monkeypatch.setattr(residuals, "to_markdown", lambda *_: "")
+    (tmp_path / "residuals.json").write_text(json.dumps({"cpu": part(1)}))
+    again = part(2)
+    again["figures"] = again["figures"][:1]
+    residuals.record({"cpu": again})
+    found = json.loads((tmp_path / "residuals.json").read_text())["cpu"]
     assert [figure["time"] for figure in found["figures"]] == [2] + [1] * (len(residuals.BLOCK_NAMES) - 1)
     assert found["command"] == "took 1"
     assert found["again"] == [{"blocks": residuals.BLOCK_NAMES[:1], "command": "took 2", "date": "today"}]
 
 
-def test_blocks_of_another_processor_are_not_mixed_in(monkeypatch, tmp_path):
+def test_blocks_of_another_processor_are_refused_before_they_are_measured(monkeypatch, tmp_path):
+    monkeypatch.setattr(residuals, "RESULTS", tmp_path)
+    monkeypatch.setattr(residuals, "measure", lambda *_: pytest.fail("it was measured"))
+    about = residuals.describe("cpu", 3, None)
+    (tmp_path / "residuals.json").write_text(json.dumps({"cpu": about | {"processor": "another"}}))
+    parser = argparse.ArgumentParser()
+    residuals.add_flags(parser)
     with pytest.raises(LabError, match="another processor: record all of them"):
-        recorded_again(monkeypatch, tmp_path, part(2, processor="b"))
-    assert json.loads((tmp_path / "residuals.json").read_text()) == {"cpu": part(1)}
+        residuals.run(parser.parse_args(["--platforms", "cpu", "--blocks", BLOCK, "--record"]))
+
+
+def test_blocks_measured_like_the_recorded_ones_are_taken():
+    about = residuals.describe("cpu", 3, None)
+    residuals.check_alike(json.loads(json.dumps(about)), residuals.describe("cpu", 3, [BLOCK]))
