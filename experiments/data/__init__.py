@@ -1,1 +1,0 @@
-"""The embedded subset of Fashion-MNIST, its checksums and its licence; build_subset.py makes it."""

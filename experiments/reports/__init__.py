@@ -1,1 +1,0 @@
-"""What each experiment shows of its rows: tables, plots and the page."""
