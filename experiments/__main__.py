@@ -6,24 +6,24 @@ import ast
 import json
 from pathlib import Path
 
-from experiments.lab import interrupt
+from experiments.lab.run import interrupt
 
 
 def experiments() -> dict[str, str]:
     """Each experiment's name and the first line of its text, read without running anything."""
     found = {}
-    for path in sorted(Path(__file__).parent.glob("[!_]*.py")):
-        if path.stem in ("benchmark", "claims"):
+    for path in sorted(Path(__file__).parent.glob("*/experiment.py")):
+        if path.parent.name == "claims":
             continue
         text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-        found[path.stem] = text.partition("\n")[0]
+        found[path.parent.name] = text.partition("\n")[0]
     return found
 
 
 def took(name: str) -> str:
     """What the recorded default run of an experiment took; empty where none is noted."""
     try:
-        noted = json.loads((Path(__file__).parent / "results" / name / "environment.json").read_text())
+        noted = json.loads((Path(__file__).parent / name / "results" / "environment.json").read_text())
     except OSError:
         return ""
     seconds = noted.get("seconds")

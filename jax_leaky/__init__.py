@@ -4,14 +4,14 @@ from jax_leaky._census import Census as Census
 from jax_leaky._census import census as census
 from jax_leaky._census import compare as compare
 from jax_leaky._census import count_units as count_units
-from jax_leaky._initializers import leaky_he_normal as leaky_he_normal
-from jax_leaky._initializers import leaky_he_uniform as leaky_he_uniform
-from jax_leaky._leaky_relu import leaky_relu as leaky_relu
-from jax_leaky._residuals import ResidualComparison as ResidualComparison
-from jax_leaky._residuals import compare_residuals as compare_residuals
-from jax_leaky.tracing import Site as Site
-from jax_leaky.tracing import list_sites as list_sites
-from jax_leaky.tracing import observe as observe
-from jax_leaky.tracing import swap as swap
+from jax_leaky._compare_residuals import ResidualComparison as ResidualComparison
+from jax_leaky._compare_residuals import compare_residuals as compare_residuals
+from jax_leaky._op._initializers import leaky_he_normal as leaky_he_normal
+from jax_leaky._op._initializers import leaky_he_uniform as leaky_he_uniform
+from jax_leaky._op._leaky_relu import leaky_relu as leaky_relu
+from jax_leaky._tracing import Site as Site
+from jax_leaky._tracing import list_sites as list_sites
+from jax_leaky._tracing import observe as observe
+from jax_leaky._tracing import swap as swap
 
 __version__ = "0.1.0"

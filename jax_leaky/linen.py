@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jax_leaky._leaky_relu import DEFAULT, leaky_relu
-from jax_leaky._rrelu import check_bounds, mean_slope, random_slopes
-from jax_leaky._sign import Residual
+from jax_leaky._op._leaky_relu import DEFAULT, leaky_relu
+from jax_leaky._op._residual import Residual
+from jax_leaky._op._rrelu import check_bounds, mean_slope, random_slopes
 
 
 class LeakyReLU(nn.Module):

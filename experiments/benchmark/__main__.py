@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.util
 
-from experiments.lab import interrupt
+from experiments.lab.run import interrupt
 
-# Each is a module in benchmarks/ with `add_flags(parser)`, `run(flags)` and a first line that says what it measures.
+# Each is a module with `add_flags(parser)`, `run(flags)` and a first line that says what it measures.
 # `add_flags` may set the default `prepare`, which is called first and in the main thread, the only one in which Python
 # lets signal handlers be installed.
-NAMES = ("networks", "residuals", "scaling", "sweep", "tracing", "widths")
+MODULES = {
+    "networks": "networks.benchmark",
+    "residuals": "residuals.benchmark",
+    "scaling": "sweep.scaling",
+    "sweep": "sweep.benchmark",
+    "tracing": "tracing",
+    "widths": "sweep.widths",
+}
 
 
 def main() -> None:
     """The command line: a subcommand per benchmark."""
     parser = argparse.ArgumentParser(prog="python -m experiments.benchmark", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="NAME")
-    for name in NAMES:
-        if importlib.util.find_spec(f"experiments.benchmarks.{name}") is None:
-            continue
-        module = importlib.import_module(f"experiments.benchmarks.{name}")
+    for name, place in MODULES.items():
+        module = importlib.import_module(f"experiments.benchmark.{place}")
         text = module.__doc__ or ""
         command = commands.add_parser(name, help=text.partition("\n")[0], description=text)
         module.add_flags(command)

@@ -9,7 +9,7 @@ import jax
 from jax.experimental import topologies
 from jax.sharding import NamedSharding, PartitionSpec
 
-from experiments.lab.errors import LabError
+from experiments.lab.run.errors import LabError
 
 DEVICES = {"cpu": "the CPU at hand", "cuda": "NVIDIA H100 SXM (described)", "tpu": "TPU v5e (described)"}
 _PACKAGES = {"cpu": (), "cuda": ("jax_cuda12_plugin", "nvidia.cuda_nvcc"), "tpu": ("libtpu",)}

@@ -21,10 +21,10 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from experiments.lab import devices, store
+from experiments.lab.run import devices, store
 from jax_leaky import count_units
 
-RESULTS = Path(__file__).parent.parent / "results"
+RESULTS = Path(__file__).parent / "results"
 COMMAND = "python -m experiments.benchmark tracing --record"
 _WAYS = ("plain", "counted")
 
@@ -90,7 +90,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="how long one timing lasts, at the least; default: %(default)s",
     )
     parser.add_argument(
-        "--record", action="store_true", help="write experiments/results/benchmark_tracing.md and .json"
+        "--record", action="store_true", help="write experiments/benchmark/results/tracing.md and .json"
     )
 
 
@@ -124,8 +124,8 @@ def run(flags: argparse.Namespace) -> None:
     print(text)
     if flags.record:
         RESULTS.mkdir(exist_ok=True)
-        store.write(RESULTS / "benchmark_tracing.json", store.dump(results, indent=2) + "\n")
-        store.write(RESULTS / "benchmark_tracing.md", text)
+        store.write(RESULTS / "tracing.json", store.dump(results, indent=2) + "\n")
+        store.write(RESULTS / "tracing.md", text)
 
 
 def measure(case: Case, rounds: int, seconds: float) -> dict[str, Any]:

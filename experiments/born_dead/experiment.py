@@ -25,12 +25,12 @@ from typing import Any
 
 import numpy as np
 
-from experiments.lab import cli, devices, interrupt, store
-from experiments.lab.born_dead_theory import lower_bound, point_death
-from experiments.lab.experiment import Flags, Outcome, carry_out, settings_of
-from experiments.lab.random_networks import AT_ONCE, Counts, Row, draw, is_exact, probes_of
-from experiments.lab.sweep import Group
-from experiments.reports.born_dead import report
+from experiments.born_dead.random_networks import AT_ONCE, Counts, Row, draw, is_exact, probes_of
+from experiments.born_dead.report import report
+from experiments.born_dead.theory import lower_bound, point_death
+from experiments.lab.run import cli, devices, interrupt, store
+from experiments.lab.run.experiment import Flags, Outcome, carry_out, settings_of
+from experiments.lab.run.sweep import Group
 
 NAME = "born_dead"
 
@@ -179,7 +179,3 @@ def main() -> None:
     config = cli.parse(Config, PRESETS, prog=f"python -m experiments.{NAME}", description=__doc__)
     devices.use_all_cores()
     interrupt.enter(lambda: interrupt.interruptible(lambda: run(config)))
-
-
-if __name__ == "__main__":
-    main()

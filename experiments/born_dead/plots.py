@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.lab import plots
-from experiments.lab.born_dead_theory import lower_bound, point_death
-from experiments.lab.store import Record
+from experiments.born_dead.theory import lower_bound, point_death
+from experiments.lab.run.store import Record
+from experiments.lab.show import plots
 
 _COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _VISIBLE = 0.005  # of a share: less lies on the axis

@@ -1,9 +1,9 @@
 """Random networks, drawn and counted: He normal weights, zero biases, and a signal that may die on its way.
 
 Whether a ReLU network is constant is decided exactly in input dimension 1, where two opposite inputs stand for all,
-and in dimension 2, piece by piece, up to the width WIDEST of `experiments.lab.plane`. Elsewhere sampled inputs decide,
-which can only overstate it. A unit with a slope other than 0 is never dead, by construction: there only float32 is
-asked what is left.
+and in dimension 2, piece by piece, up to the width WIDEST of `experiments.born_dead.plane`. Elsewhere sampled inputs
+decide, which can only overstate it. A unit with a slope other than 0 is never dead, by construction: there only
+float32 is asked what is left.
 
 References:
     Lu, Shin, Su and Karniadakis: Dying ReLU and Initialization: Theory and Numerical Examples, arXiv:1903.06733.
@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from experiments.lab import plane
+from experiments.born_dead import plane
 from jax_leaky import leaky_relu
 
 AT_ONCE = 25_000  # networks of one row of the sweep: seconds, so that little is lost in a kill

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from experiments.lab import plots
-from experiments.lab.born_dead_theory import DEPTH_TEN, exact_at_three
-from experiments.lab.experiment import Flags, Outcome, write_up
-from experiments.lab.statistics import Estimate
-from experiments.lab.store import Record
-from experiments.lab.table import Table
-from experiments.lab.verdict import Finding
-from experiments.reports.born_dead_plot import over_depth
+from experiments.born_dead.plots import over_depth
+from experiments.born_dead.theory import DEPTH_TEN, exact_at_three
+from experiments.lab.analysis.statistics import Estimate
+from experiments.lab.analysis.verdict import Finding
+from experiments.lab.run.experiment import Flags, Outcome, write_up
+from experiments.lab.run.store import Record
+from experiments.lab.show import plots
+from experiments.lab.show.table import Table
 
 TITLE = "How likely is a network to be dead before it is trained?"
 TOLERANCE = 0.003  # of a share, from an exact or a published one

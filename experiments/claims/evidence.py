@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from experiments.lab.paired import differences, simultaneous
-from experiments.lab.statistics import Estimate
-from experiments.lab.store import Record
+from experiments.lab.analysis.paired import differences, simultaneous
+from experiments.lab.analysis.statistics import Estimate
+from experiments.lab.run.store import Record
 
 Life = list[Record]  # one network's records, in the order they were written
 Rows = Mapping[str, Sequence[Record]]  # by the experiment's name

@@ -1,6 +1,6 @@
 """What is said of LeakyReLU, and what the recorded runs say to it.
 
-Reads the rows under experiments/results, computes for each sentence the differences between leaky networks and
+Reads the recorded rows of the experiments, computes for each sentence the differences between leaky networks and
 ReLU networks of the same seed, and writes claims.md and claims.html: the test, the effect with its interval, and the
 verdict. Intervals are corrected for the number of comparisons of a sentence. There is no verdict without the rows.
 """
@@ -10,12 +10,13 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from experiments.lab import cli, interrupt, recorded, store
-from experiments.lab.errors import LabError
-from experiments.lab.evidence import Comparison, Finding, examine
-from experiments.lab.sentences import CLAIMS
-from experiments.lab.store import Record
-from experiments.reports.claims import report
+from experiments.claims import recorded
+from experiments.claims.evidence import Comparison, Finding, examine
+from experiments.claims.report import report
+from experiments.claims.sentences import CLAIMS
+from experiments.lab.run import cli, interrupt, store
+from experiments.lab.run.errors import LabError
+from experiments.lab.run.store import Record
 
 NAME = "claims"
 _RESIDUALS = "residuals"  # the benchmark's figures: a row per block and way
@@ -25,8 +26,8 @@ _RESIDUALS = "residuals"  # the benchmark's figures: a row per block and way
 class Config:
     """Where the rows are, and where the verdicts go."""
 
-    results: Path = Path("experiments/results")
-    """A folder with a folder of each experiment's recorded run; claims.md and claims.html are written there."""
+    results: Path = Path("experiments")
+    """The folder that holds NAME/results, the recorded run of each experiment; the verdicts go to claims/results."""
 
 
 def rows_of(results: Path) -> dict[str, list[Record]]:
@@ -34,15 +35,15 @@ def rows_of(results: Path) -> dict[str, list[Record]]:
 
     Raises:
         LabError: if a file of rows cannot be read, is damaged, or lacks networks of its run; see
-            `experiments.lab.recorded` for what can be found, and what cannot.
+            `experiments.claims.recorded` for what can be found, and what cannot.
     """
     found = {}
     comparisons = [each for claim in CLAIMS for each in claim.comparisons]
     for name in dict.fromkeys(each.experiment for each in comparisons):
         if name == _RESIDUALS:
-            rows = _residual_rows(results / f"{_RESIDUALS}.json")
+            rows = _residual_rows(results / "benchmark" / "results" / f"{_RESIDUALS}.json")
         else:
-            path = results / name / store.ROWS
+            path = results / name / "results" / store.ROWS
             rows = recorded.rows_of(path)
             if rows:
                 keys = [
@@ -93,14 +94,10 @@ def run(config: Config) -> None:
     """From the rows to the verdicts."""
     if not config.results.is_dir():
         raise LabError(f"--results {config.results} is no folder: give the folder with the recorded runs.")
-    report(findings(config.results), config.results)
+    report(findings(config.results), config.results / "claims" / "results")
 
 
 def main() -> None:
     """The command line."""
     config = cli.parse(Config, {}, prog=f"python -m experiments.{NAME}", description=__doc__)
     interrupt.enter(lambda: run(config))
-
-
-if __name__ == "__main__":
-    main()

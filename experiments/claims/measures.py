@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from experiments.lab.evidence import Life
+from experiments.claims.evidence import Life
 
 Measure = Callable[[Life], float | None]
 

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.lab import store
-from experiments.lab.errors import LabError
+from experiments.lab.run import store
+from experiments.lab.run.errors import LabError
 
 _AGAIN = "record the run again"
 _KINDS = {

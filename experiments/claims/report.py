@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.lab import store
-from experiments.lab.evidence import Effect, Finding
-from experiments.lab.page import Page
-from experiments.lab.table import Table
+from experiments.claims.evidence import Effect, Finding
+from experiments.lab.run import store
+from experiments.lab.show.page import Page
+from experiments.lab.show.table import Table
 
 TITLE = "What is said of LeakyReLU, and what the runs say to it"
 COMMAND = "python -m experiments.claims"

@@ -8,8 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.lab.evidence import Claim, Comparison
-from experiments.lab.measures import diverged_rates, end, late, log_gradient, log_time, spread, swing, trained
+from experiments.claims.evidence import Claim, Comparison
+from experiments.claims.measures import (
+    diverged_rates,
+    end,
+    late,
+    log_gradient,
+    log_time,
+    spread,
+    swing,
+    trained,
+)
 
 _RELU = {"negative_slope": 0.0}
 _SLOPES = {"slope 0.01": {"negative_slope": 0.01}, "slope 0.2": {"negative_slope": 0.2}}

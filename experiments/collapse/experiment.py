@@ -31,11 +31,11 @@ import numpy as np
 import optax
 from jax import Array, lax
 
-from experiments.lab import cli, devices, interrupt, store
-from experiments.lab.experiment import Flags, carry_out, settings_of
-from experiments.lab.narrow import INITIALISATIONS, draw, outputs
-from experiments.lab.sweep import Group
-from experiments.reports.collapse import report
+from experiments.collapse.narrow_networks import INITIALISATIONS, draw, outputs
+from experiments.collapse.report import report
+from experiments.lab.run import cli, devices, interrupt, store
+from experiments.lab.run.experiment import Flags, carry_out, settings_of
+from experiments.lab.run.sweep import Group
 
 NAME = "collapse"
 FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -234,7 +234,3 @@ def main() -> None:
     config = cli.parse(Config, PRESETS, prog=f"python -m experiments.{NAME}", description=__doc__)
     devices.use_all_cores()
     interrupt.enter(lambda: interrupt.interruptible(lambda: run(config)))
-
-
-if __name__ == "__main__":
-    main()

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from experiments.lab import plots
-from experiments.lab.experiment import Outcome, write_up
-from experiments.lab.narrow import INITIALISATIONS
-from experiments.lab.statistics import Estimate
-from experiments.lab.store import Record
-from experiments.lab.table import Table
-from experiments.lab.verdict import Finding, binomial, verdict_table
+from experiments.collapse.narrow_networks import INITIALISATIONS
+from experiments.lab.analysis.statistics import Estimate
+from experiments.lab.analysis.verdict import Finding, binomial, verdict_table
+from experiments.lab.run.experiment import Outcome, write_up
+from experiments.lab.run.store import Record
+from experiments.lab.show import plots
+from experiments.lab.show.table import Table
 
 TITLE = "How often does a deep and narrow network collapse in training?"
 FUNCTION_NAMES = {"abs": "|x|", "sine": "x sin 5x", "step": "1 for x > 0, plus 0.2 sin 5x"}

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.lab import plots
-from experiments.lab.cells import Cell, Measure, Units, accuracy
+from experiments.lab.analysis.cells import Cell, Measure, Units, accuracy
+from experiments.lab.show import plots
 
 
 def figures(

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.lab import plots
-from experiments.lab.cells import Cell, Measure, Units, accuracy, cells_of
-from experiments.lab.experiment import Outcome, write_up
-from experiments.lab.statistics import Estimate, estimate
-from experiments.lab.table import Table
-from experiments.reports import dead_neurons_plots
+from experiments.dead_neurons import plots as dead_neurons_plots
+from experiments.lab.analysis.cells import Cell, Measure, Units, accuracy, cells_of
+from experiments.lab.analysis.statistics import Estimate, estimate
+from experiments.lab.run.experiment import Outcome, write_up
+from experiments.lab.show import plots
+from experiments.lab.show.table import Table
 
 _COLUMNS = (
     "learning\nrate",

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from experiments.lab import plots
-from experiments.lab.experiment import Outcome, write_up
-from experiments.lab.initialisations import NAMES
-from experiments.lab.statistics import Estimate, estimate
-from experiments.lab.store import Record
-from experiments.lab.table import Table
-from experiments.lab.verdict import Finding, verdict_table
+from experiments.lab.analysis.statistics import Estimate, estimate
+from experiments.lab.analysis.verdict import Finding, verdict_table
+from experiments.lab.nets.initialisations import NAMES
+from experiments.lab.run.experiment import Outcome, write_up
+from experiments.lab.run.store import Record
+from experiments.lab.show import plots
+from experiments.lab.show.table import Table
 
 TITLE = "In which layers are units dead, before training and after?"
 CHANCE = math.log(10)  # the loss of ten equal probabilities

@@ -32,14 +32,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from experiments.lab import cli, data, devices, image_gan, interrupt, store
-from experiments.lab.errors import LabError
-from experiments.lab.experiment import Flags, carry_out, settings_of
-from experiments.lab.frechet import Moments, frechet_distance
-from experiments.lab.image_gan import Material, Row, Seen, Setup
-from experiments.lab.judge import Judge, entropy, train_judge
-from experiments.lab.loop import Loop, loop
-from experiments.reports.gan_images import report
+from experiments.gan_images import training as image_gan
+from experiments.gan_images.frechet import Moments, frechet_distance
+from experiments.gan_images.judge import Judge, entropy, train_judge
+from experiments.gan_images.report import report
+from experiments.gan_images.training import Material, Row, Seen, Setup
+from experiments.lab.data import datasets as data
+from experiments.lab.run import cli, devices, interrupt, store
+from experiments.lab.run.errors import LabError
+from experiments.lab.run.experiment import Flags, carry_out, settings_of
+from experiments.lab.run.loop import Loop, loop
 
 NAME = "gan_images"
 Arm = Literal["relu", "leaky_0.01", "leaky_0.2"]
@@ -231,7 +233,3 @@ def main() -> None:
     config = cli.parse(Config, PRESETS, prog=f"python -m experiments.{NAME}", description=__doc__)
     devices.use_all_cores()
     interrupt.enter(lambda: interrupt.interruptible(lambda: run(config)))
-
-
-if __name__ == "__main__":
-    main()

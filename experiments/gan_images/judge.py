@@ -12,9 +12,9 @@ import numpy as np
 import optax
 from jax import Array
 
-from experiments.lab.batches import shuffled_epochs
-from experiments.lab.frechet import Moments, frechet_distance, moments
-from experiments.lab.sweep import CPU_OPTIONS
+from experiments.gan_images.frechet import Moments, frechet_distance, moments
+from experiments.lab.data.batches import shuffled_epochs
+from experiments.lab.run.sweep import CPU_OPTIONS
 
 FEATURES = 32
 _BATCH, _RATE = 64, 2e-3
@@ -89,7 +89,7 @@ def train_judge(
         updates, state = rule.update(jax.grad(loss)(params), state)
         return optax.apply_updates(params, updates), state
 
-    # A Python loop of steps, not a scan: see experiments.lab.loop.
+    # A Python loop of steps, not a scan: see experiments.lab.run.loop.
     compiled = jax.jit(step, compiler_options=options)
     params = model.init(start_key, jnp.asarray(train[:1]))["params"]
     state = rule.init(params)

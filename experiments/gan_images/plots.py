@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments.lab import plots
-from experiments.lab.paired import is_shown
-from experiments.lab.statistics import estimate
+from experiments.lab.analysis.paired import is_shown
+from experiments.lab.analysis.statistics import estimate
+from experiments.lab.show import plots
 
 _COLORS = {"relu": "#D55E00", "leaky_0.01": "#0072B2", "leaky_0.2": "#009E73"}
 

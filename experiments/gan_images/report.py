@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from experiments.lab.experiment import Outcome, write_up
-from experiments.lab.judge import Judge
-from experiments.lab.lives import Life, Lives, Measure, last, late, lives_of
-from experiments.lab.paired import is_shown
-from experiments.lab.table import Table
-from experiments.reports.gan_images_plots import changes_plot, over_steps, pictures_plot
+from experiments.gan_images.judge import Judge
+from experiments.gan_images.plots import changes_plot, over_steps, pictures_plot
+from experiments.lab.analysis.lives import Life, Lives, Measure, last, late, lives_of
+from experiments.lab.analysis.paired import is_shown
+from experiments.lab.run.experiment import Outcome, write_up
+from experiments.lab.show.table import Table
 
 TITLE = "Does LeakyReLU in the discriminator make a GAN on images better or steadier?"
 ARM_NAMES = {"relu": "ReLU", "leaky_0.01": "leaky 0.01", "leaky_0.2": "leaky 0.2"}

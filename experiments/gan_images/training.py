@@ -1,4 +1,4 @@
-"""DCGAN on small images: one pair's begin, step and look, for the engine of `experiments.lab.loop`."""
+"""DCGAN on small images: one pair's begin, step and look, for the engine of `experiments.lab.run.loop`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 import optax
 from jax import Array
 
-from experiments.lab.adversarial import Player, Turn, advance, always_negative, turn
-from experiments.lab.judge import Classifier
-from experiments.models.small_dcgan import Discriminator, Generator
+from experiments.gan_images.judge import Classifier
+from experiments.gan_images.model import Discriminator, Generator
+from experiments.lab.nets.adversarial import Player, Turn, advance, always_negative, turn
 
 _NOISE = 64  # dimensions
 _NO_STEP = 2**32 - 1  # every look has the same noise, which no step has

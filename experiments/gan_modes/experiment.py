@@ -34,12 +34,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from experiments.lab import cli, devices, interrupt, mixtures, store
-from experiments.lab.errors import LabError
-from experiments.lab.experiment import Flags, carry_out, settings_of
-from experiments.lab.planar_gan import Architecture, Look, Row, train
-from experiments.lab.sweep import Group
-from experiments.reports.gan_modes import report
+from experiments.gan_modes import mixtures
+from experiments.gan_modes.report import report
+from experiments.gan_modes.training import Architecture, Look, Row, train
+from experiments.lab.run import cli, devices, interrupt, store
+from experiments.lab.run.errors import LabError
+from experiments.lab.run.experiment import Flags, carry_out, settings_of
+from experiments.lab.run.sweep import Group
 
 NAME = "gan_modes"
 Arm = Literal[
@@ -205,7 +206,3 @@ def main() -> None:
     config = cli.parse(Config, PRESETS, prog=f"python -m experiments.{NAME}", description=__doc__)
     devices.use_all_cores()
     interrupt.enter(lambda: interrupt.interruptible(lambda: run(config)))
-
-
-if __name__ == "__main__":
-    main()

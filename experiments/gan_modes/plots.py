@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from experiments.lab import mixtures, plots
-from experiments.lab.paired import is_shown
-from experiments.lab.statistics import estimate
+from experiments.gan_modes import mixtures
+from experiments.lab.analysis.paired import is_shown
+from experiments.lab.analysis.statistics import estimate
+from experiments.lab.show import plots
 
 _COLORS = {
     "relu": "#D55E00",

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from experiments.lab.experiment import Outcome, write_up
-from experiments.lab.lives import Life, Lives, Measure, last, late, lives_of
-from experiments.lab.paired import is_shown
-from experiments.lab.table import Table
-from experiments.lab.verdict import Finding, verdict_table
-from experiments.reports.gan_modes_plots import changes_plot, over_steps, scatter
+from experiments.gan_modes.plots import changes_plot, over_steps, scatter
+from experiments.lab.analysis.lives import Life, Lives, Measure, last, late, lives_of
+from experiments.lab.analysis.paired import is_shown
+from experiments.lab.analysis.verdict import Finding, verdict_table
+from experiments.lab.run.experiment import Outcome, write_up
+from experiments.lab.show.table import Table
 
 TITLE = "Does LeakyReLU keep a generative adversarial network from losing modes?"
 ARM_NAMES = {

@@ -10,9 +10,9 @@ import numpy as np
 import optax
 from jax import Array, lax
 
-from experiments.lab import mixtures
-from experiments.lab.adversarial import Player, Turn, advance, always_negative, turn
-from experiments.models.mlp_gan import Discriminator, Generator
+from experiments.gan_modes import mixtures
+from experiments.gan_modes.model import Discriminator, Generator
+from experiments.lab.nets.adversarial import Player, Turn, advance, always_negative, turn
 
 _NOISE = 2  # dimensions
 SHOWN = 256  # samples of each look that are kept
@@ -67,7 +67,7 @@ class Look(NamedTuple):
     """What is measured at one look; shapes () but for the samples.
 
     Attributes:
-        modes: see `experiments.lab.mixtures.Coverage`, of the generated samples, as the next two.
+        modes: see `experiments.gan_modes.mixtures.Coverage`, of the generated samples, as the next two.
         high_quality: the share of good samples.
         reverse_kl: of the nearest modes.
         discriminator_loss: on as many samples of the mixture and generated ones.

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.lab.data import Dataset
-from experiments.lab.errors import LabError
+from experiments.lab.data.datasets import Dataset
+from experiments.lab.run.errors import LabError
 
 SIDE, CHANNELS, CLASSES = 32, 3, 10
 NAMES = {"train": [f"data_batch_{number}.bin" for number in range(1, 6)], "test": ["test_batch.bin"]}

@@ -28,15 +28,18 @@ from typing import Any, Literal
 import numpy as np
 from flax import linen as nn
 
-from experiments.lab import batches, cifar10, cli, data, devices, interrupt, store
-from experiments.lab.classifier import SHAPES, Row, Seen, begin, look, step
-from experiments.lab.errors import LabError
-from experiments.lab.experiment import Flags, carry_out, settings_of
-from experiments.lab.loop import Loop, loop
-from experiments.models.plain_cnn import PlainCNN
-from experiments.models.rectifier import INITIAL_SLOPE
-from experiments.models.resnet import ResNet
-from experiments.reports.image_classification import report
+from experiments.image_classification import cifar10
+from experiments.image_classification.plain_cnn import PlainCNN
+from experiments.image_classification.rectifier import INITIAL_SLOPE
+from experiments.image_classification.report import report
+from experiments.image_classification.resnet import ResNet
+from experiments.image_classification.training import SHAPES, Row, Seen, begin, look, step
+from experiments.lab.data import batches
+from experiments.lab.data import datasets as data
+from experiments.lab.run import cli, devices, interrupt, store
+from experiments.lab.run.errors import LabError
+from experiments.lab.run.experiment import Flags, carry_out, settings_of
+from experiments.lab.run.loop import Loop, loop
 
 NAME = "image_classification"
 Network = Literal["cnn", "cnn_norm", "resnet"]
@@ -237,7 +240,3 @@ def main() -> None:
     config = cli.parse(Config, PRESETS, prog=f"python -m experiments.{NAME}", description=__doc__)
     devices.use_all_cores()
     interrupt.enter(lambda: interrupt.interruptible(lambda: run(config)))
-
-
-if __name__ == "__main__":
-    main()

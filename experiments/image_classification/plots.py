@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.lab import plots
-from experiments.lab.compared import ACTIVATIONS, NETWORKS, Cells, Measure, last, of_layer, share
+from experiments.lab.analysis.compared import ACTIVATIONS, NETWORKS, Cells, Measure, last, of_layer, share
+from experiments.lab.show import plots
 
 _COLORS = {"relu": "#D55E00", "leaky_0.01": "#0072B2", "leaky_0.2": "#009E73", "prelu": "#CC79A7"}
 

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments.lab.compared import ACTIVATIONS, NETWORKS, Cells, cells_of, last, learned_slope, share
-from experiments.lab.experiment import Outcome, write_up
-from experiments.lab.paired import is_shown
-from experiments.lab.table import Table
-from experiments.lab.verdict import Finding, verdict_table
-from experiments.reports.image_classification_plots import against_relu, over_layers
+from experiments.image_classification.plots import against_relu, over_layers
+from experiments.lab.analysis.compared import (
+    ACTIVATIONS,
+    NETWORKS,
+    Cells,
+    cells_of,
+    last,
+    learned_slope,
+    share,
+)
+from experiments.lab.analysis.paired import is_shown
+from experiments.lab.analysis.verdict import Finding, verdict_table
+from experiments.lab.run.experiment import Outcome, write_up
+from experiments.lab.show.table import Table
 
 TITLE = "Does a slope help convolutional networks to classify images?"
 FEW = "too few pairs"  # fewer than three networks of one seed that both did not diverge

@@ -14,7 +14,7 @@ import flax.linen as nn
 from jax import Array
 from jax.typing import ArrayLike
 
-from experiments.models.rectifier import Rectifier
+from experiments.image_classification.rectifier import Rectifier
 
 
 class ResNet(nn.Module):

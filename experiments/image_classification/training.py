@@ -1,4 +1,4 @@
-"""The training of one image classifier: its state, a step, and a look at it; for `experiments.lab.loop`."""
+"""The training of one image classifier: its state, a step, and a look at it; for `experiments.lab.run.loop`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import optax
 from flax import linen as nn
 from jax import Array
 
-from experiments.lab import batches, cifar10
+from experiments.image_classification import cifar10
+from experiments.lab.data import batches
 from jax_leaky import Census, count_units
 
 SHAPES = {784: (28, 28, 1), 64: (8, 8, 1), 3072: (cifar10.SIDE, cifar10.SIDE, cifar10.CHANNELS)}

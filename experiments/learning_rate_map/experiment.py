@@ -29,13 +29,15 @@ import numpy as np
 import optax
 from jax import Array, lax
 
-from experiments.lab import batches, cli, data, devices, interrupt, store
-from experiments.lab.errors import LabError
-from experiments.lab.experiment import Flags, carry_out, check_hidden, settings_of
-from experiments.lab.mlp import MLP, cross_entropy, look
-from experiments.lab.sweep import Group
-from experiments.lab.watch import unwatched, watch
-from experiments.reports.learning_rate_map import report
+from experiments.lab.data import batches
+from experiments.lab.data import datasets as data
+from experiments.lab.nets.mlp import MLP, cross_entropy, look
+from experiments.lab.nets.watch import unwatched, watch
+from experiments.lab.run import cli, devices, interrupt, store
+from experiments.lab.run.errors import LabError
+from experiments.lab.run.experiment import Flags, carry_out, check_hidden, settings_of
+from experiments.lab.run.sweep import Group
+from experiments.learning_rate_map.report import report
 
 NAME = "learning_rate_map"
 OPTIMIZERS = {"sgd": functools.partial(optax.sgd, momentum=0.9), "adam": optax.adam}
@@ -222,7 +224,3 @@ def main() -> None:
     config = cli.parse(Config, PRESETS, prog=f"python -m experiments.{NAME}", description=__doc__)
     devices.use_all_cores()
     interrupt.enter(lambda: interrupt.interruptible(lambda: run(config)))
-
-
-if __name__ == "__main__":
-    main()

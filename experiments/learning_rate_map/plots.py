@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments.lab import plots
-from experiments.lab.paired import is_shown
-from experiments.reports.learning_rate_map_cells import MEASURES, Cells, Measure, relu_of
+from experiments.lab.analysis.learning_rate_map_cells import MEASURES, Cells, Measure, relu_of
+from experiments.lab.analysis.paired import is_shown
+from experiments.lab.show import plots
 
 _NOT_SHOWN: Any = {"facecolor": "#f1f3f5", "edgecolor": "#d3d9de", "linewidth": 0}
 _HEIGHT = 0.42  # of a cell, in inches

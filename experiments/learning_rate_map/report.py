@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from experiments.lab import plots
-from experiments.lab.experiment import Outcome, write_up
-from experiments.lab.paired import is_shown
-from experiments.lab.table import Table
-from experiments.lab.verdict import Finding, verdict_table
-from experiments.reports.learning_rate_map_cells import MEASURES, Cells, cells_of, relu_of
-from experiments.reports.learning_rate_map_plots import maps
+from experiments.lab.analysis.learning_rate_map_cells import MEASURES, Cells, cells_of, relu_of
+from experiments.lab.analysis.paired import is_shown
+from experiments.lab.analysis.verdict import Finding, verdict_table
+from experiments.lab.run.experiment import Outcome, write_up
+from experiments.lab.show import plots
+from experiments.lab.show.table import Table
+from experiments.learning_rate_map.plots import maps
 
 TITLE = "Where does LeakyReLU learn faster or better than ReLU?"
 _HEADERS = [measure.name.replace(" ", "\n", 1) for measure in MEASURES.values()]

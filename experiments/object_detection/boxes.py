@@ -20,7 +20,7 @@ import numpy as np
 import optax
 from jax import Array, lax
 
-from experiments.lab.canvases import SIDE, Canvases
+from experiments.object_detection.canvases import SIDE, Canvases
 
 STRIDE = 8
 CELLS = SIDE // STRIDE

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.lab.data import Dataset
+from experiments.lab.data.datasets import Dataset
 
 SIDE = 64
 MOST = 4  # items of one canvas

@@ -25,15 +25,17 @@ from typing import Any
 
 import numpy as np
 
-from experiments.lab import canvases, cli, data, devices, interrupt, store
-from experiments.lab.canvases import Canvases
-from experiments.lab.detection import Detections, targets_of
-from experiments.lab.detector import Data, Row, Seen, begin, look, step
-from experiments.lab.errors import LabError
-from experiments.lab.experiment import Flags, carry_out, settings_of
-from experiments.lab.loop import Loop, loop
-from experiments.lab.mean_average_precision import mean_average_precision, require
-from experiments.reports.object_detection import report
+from experiments.lab.data import datasets as data
+from experiments.lab.run import cli, devices, interrupt, store
+from experiments.lab.run.errors import LabError
+from experiments.lab.run.experiment import Flags, carry_out, settings_of
+from experiments.lab.run.loop import Loop, loop
+from experiments.object_detection import canvases
+from experiments.object_detection.boxes import Detections, targets_of
+from experiments.object_detection.canvases import Canvases
+from experiments.object_detection.mean_average_precision import mean_average_precision, require
+from experiments.object_detection.report import report
+from experiments.object_detection.training import Data, Row, Seen, begin, look, step
 
 NAME = "object_detection"
 SHOWN, SHOWN_SCORE = 6, 0.3  # canvases whose boxes are kept, of seed 0, and the score from which a box is
@@ -218,7 +220,3 @@ def main() -> None:
     config = cli.parse(Config, PRESETS, prog=f"python -m experiments.{NAME}", description=__doc__)
     devices.use_all_cores()
     interrupt.enter(lambda: interrupt.interruptible(lambda: run(config)))
-
-
-if __name__ == "__main__":
-    main()

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments.lab.canvases import Canvases
-from experiments.lab.detection import CLASSES, Detections
-from experiments.lab.errors import LabError
+from experiments.lab.run.errors import LabError
+from experiments.object_detection.boxes import CLASSES, Detections
+from experiments.object_detection.canvases import Canvases
 
 _MISSING = "The detections are scored with pycocotools, which is missing: pip install pycocotools."
 _SILENCE = threading.Lock()  # pycocotools prints, and what catches that is one for all threads

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from experiments.lab import plots
-from experiments.lab.canvases import Canvases
-from experiments.lab.experiment import Outcome, write_up
-from experiments.lab.paired import differences, is_shown, simultaneous
-from experiments.lab.statistics import Estimate, estimate
-from experiments.lab.store import Record
-from experiments.lab.table import Table
+from experiments.lab.analysis.paired import differences, is_shown, simultaneous
+from experiments.lab.analysis.statistics import Estimate, estimate
+from experiments.lab.run.experiment import Outcome, write_up
+from experiments.lab.run.store import Record
+from experiments.lab.show import plots
+from experiments.lab.show.table import Table
+from experiments.object_detection.canvases import Canvases
 
 TITLE = "Does a slope help a single-stage detector?"
 _NAMES = ("top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")

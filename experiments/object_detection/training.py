@@ -1,4 +1,4 @@
-"""The training of one detector: its state, a step, and a look at it; for `experiments.lab.loop`."""
+"""The training of one detector: its state, a step, and a look at it; for `experiments.lab.run.loop`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 import optax
 from jax import Array
 
-from experiments.lab.batches import shuffled_epochs
-from experiments.lab.detection import OUTPUTS, Detections, Targets, detect, loss_of
-from experiments.models.detector import Detector
+from experiments.lab.data.batches import shuffled_epochs
+from experiments.object_detection.boxes import OUTPUTS, Detections, Targets, detect, loss_of
+from experiments.object_detection.model import Detector
 from jax_leaky import Census, count_units
 
 

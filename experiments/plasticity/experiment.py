@@ -30,12 +30,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from experiments.lab import batches, cli, data, devices, interrupt, store
-from experiments.lab.errors import LabError
-from experiments.lab.experiment import Flags, carry_out, check_hidden, settings_of
-from experiments.lab.loop import Loop, loop
-from experiments.lab.permuted_tasks import Record, Row, Setting, begin, look, step
-from experiments.reports.plasticity import report
+from experiments.lab.data import batches
+from experiments.lab.data import datasets as data
+from experiments.lab.run import cli, devices, interrupt, store
+from experiments.lab.run.errors import LabError
+from experiments.lab.run.experiment import Flags, carry_out, check_hidden, settings_of
+from experiments.lab.run.loop import Loop, loop
+from experiments.plasticity.permuted_tasks import Record, Row, Setting, begin, look, step
+from experiments.plasticity.report import report
 
 NAME = "plasticity"
 Arm = Literal["relu", "leaky_0.01", "leaky_0.2", "relu_redo", "leaky_0.2_leaky_he"]
@@ -204,7 +206,3 @@ def main() -> None:
     config = cli.parse(Config, PRESETS, prog=f"python -m experiments.{NAME}", description=__doc__)
     devices.use_all_cores()
     interrupt.enter(lambda: interrupt.interruptible(lambda: run(config)))
-
-
-if __name__ == "__main__":
-    main()

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.special import stdtrit
 
-from experiments.lab.lives import BASELINE, Lives
-from experiments.lab.statistics import Estimate
-from experiments.lab.table import Table
+from experiments.lab.analysis.lives import BASELINE, Lives
+from experiments.lab.analysis.statistics import Estimate
+from experiments.lab.show.table import Table
 
 FEW = 20  # silent units: a share of fewer says little
 

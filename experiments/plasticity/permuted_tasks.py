@@ -1,6 +1,6 @@
 """The life of one network over tasks without an end: the same images, their pixels in a new order for each task.
 
-For `experiments.lab.loop`: a step is a few tasks, so that a network of hours is not one call of XLA that hears no
+For `experiments.lab.run.loop`: a step is a few tasks, so that a network of hours is not one call of XLA that hears no
 Ctrl-C. A ReLU unit that fires on none of a task's images receives no gradient from any of them and cannot move its
 incoming weights. Whether such a unit comes back is counted per layer, because the layers below it may move its inputs;
 nothing is below the first hidden layer, whose inputs stay as they are within a task.
@@ -20,9 +20,9 @@ import optax
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from experiments.lab import batches
-from experiments.lab.initialisations import initial_params
-from experiments.lab.redo import Params, restart
+from experiments.lab.data import batches
+from experiments.lab.nets.initialisations import initial_params
+from experiments.plasticity.redo import Params, restart
 from jax_leaky import leaky_relu, units
 
 # At most: the singular values of 60,000 x 2,000 activations would take longer than the task.

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from experiments.lab import plots
-from experiments.lab.lives import Lives
-from experiments.lab.statistics import Estimate
-from experiments.lab.store import Record
+from experiments.lab.analysis.lives import Lives
+from experiments.lab.analysis.statistics import Estimate
+from experiments.lab.run.store import Record
+from experiments.lab.show import plots
 
 _COLORS = {
     "relu": "#D55E00",

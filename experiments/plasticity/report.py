@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from experiments.lab.experiment import Outcome, write_up
-from experiments.lab.lives import BASELINE, Life, Lives, Measure, lives_of
-from experiments.lab.paired import differences, is_shown, simultaneous
-from experiments.lab.statistics import Estimate, estimate
-from experiments.lab.store import Record
-from experiments.lab.table import Table
-from experiments.lab.verdict import Finding, verdict_table
-from experiments.reports.plasticity_layers import FEW, ratio, waking, waking_table
-from experiments.reports.plasticity_plots import over_tasks
+from experiments.lab.analysis.lives import BASELINE, Life, Lives, Measure, lives_of
+from experiments.lab.analysis.paired import differences, is_shown, simultaneous
+from experiments.lab.analysis.statistics import Estimate, estimate
+from experiments.lab.analysis.verdict import Finding, verdict_table
+from experiments.lab.run.experiment import Outcome, write_up
+from experiments.lab.run.store import Record
+from experiments.lab.show.table import Table
+from experiments.plasticity.layers import FEW, ratio, waking, waking_table
+from experiments.plasticity.plots import over_tasks
 
 TITLE = "Does a network lose its ability to learn, and do silent units come back?"
 ARM_NAMES = {

@@ -27,10 +27,11 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from experiments.lab import cli, interrupt, processes, store
-from experiments.lab.errors import LabError
-from experiments.lab.experiment import Flags, Outcome, settings_of
-from experiments.lab.photographs import (
+from experiments.lab.run import cli, interrupt, processes, store
+from experiments.lab.run.errors import LabError
+from experiments.lab.run.experiment import Flags, Outcome, settings_of
+from experiments.lab.run.progress import progress
+from experiments.pretrained.photographs import (
     CREDITS,
     crops,
     peak_signal_to_noise,
@@ -38,9 +39,8 @@ from experiments.lab.photographs import (
     resized,
     whole_multiple,
 )
-from experiments.lab.progress import progress
-from experiments.models.pretrained import NETWORKS, Pretrained, by_ncnn
-from experiments.reports.pretrained import report
+from experiments.pretrained.report import report
+from experiments.pretrained.weights import NETWORKS, Pretrained, by_ncnn
 from jax_leaky import census
 
 NAME = "pretrained"
@@ -243,7 +243,3 @@ def main() -> None:
     """The command line."""
     config = cli.parse(Config, PRESETS, prog=f"python -m experiments.{NAME}", description=__doc__)
     interrupt.enter(lambda: interrupt.interruptible(lambda: run(config)))
-
-
-if __name__ == "__main__":
-    main()

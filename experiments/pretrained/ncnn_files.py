@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.lab.errors import LabError
+from experiments.lab.run.errors import LabError
 
 _MAGIC = "7767517"
 _TAGS: dict[int, np.dtype] = {

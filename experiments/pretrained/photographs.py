@@ -9,7 +9,7 @@ import importlib.util
 
 import numpy as np
 
-from experiments.lab.errors import LabError
+from experiments.lab.run.errors import LabError
 
 CREDITS = {
     "china": "danielbuechele, https://www.flickr.com/photos/danielbuechele/6061409035",

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from experiments.lab import plots
-from experiments.lab.experiment import Outcome, write_up
-from experiments.lab.photographs import CREDITS
-from experiments.lab.store import Record
-from experiments.lab.table import Table
-from experiments.models.pretrained import NETWORKS
+from experiments.lab.run.experiment import Outcome, write_up
+from experiments.lab.run.store import Record
+from experiments.lab.show import plots
+from experiments.lab.show.table import Table
+from experiments.pretrained.photographs import CREDITS
+from experiments.pretrained.weights import NETWORKS
 
 TITLE = "Do the LeakyReLU networks that people use have channels that never fire?"
 _KINDS = ("small", "bicubic", "network", "original")

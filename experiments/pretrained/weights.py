@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from experiments.lab.errors import LabError
-from experiments.lab.ncnn_files import convolutions, read_ncnn
+from experiments.lab.run.errors import LabError
 from experiments.models import esrgan, upconv7
+from experiments.pretrained.ncnn_files import convolutions, read_ncnn
 
 
 class Pretrained(NamedTuple):

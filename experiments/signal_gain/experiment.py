@@ -26,10 +26,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from experiments.lab import cli, devices, interrupt, store
-from experiments.lab.experiment import Flags, carry_out, settings_of
-from experiments.lab.sweep import Group
-from experiments.reports.signal_gain import report
+from experiments.lab.run import cli, devices, interrupt, store
+from experiments.lab.run.experiment import Flags, carry_out, settings_of
+from experiments.lab.run.sweep import Group
+from experiments.signal_gain.report import report
 from jax_leaky import leaky_relu
 
 NAME = "signal_gain"
@@ -166,7 +166,3 @@ def main() -> None:
     config = cli.parse(Config, PRESETS, prog=f"python -m experiments.{NAME}", description=__doc__)
     devices.use_all_cores()
     interrupt.enter(lambda: interrupt.interruptible(lambda: run(config)))
-
-
-if __name__ == "__main__":
-    main()

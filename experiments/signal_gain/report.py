@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.lab import plots
-from experiments.lab.experiment import Outcome, write_up
-from experiments.lab.statistics import Estimate, estimate
-from experiments.lab.store import Record
-from experiments.lab.table import Table
-from experiments.lab.verdict import Finding, verdict_table
+from experiments.lab.analysis.statistics import Estimate, estimate
+from experiments.lab.analysis.verdict import Finding, verdict_table
+from experiments.lab.run.experiment import Outcome, write_up
+from experiments.lab.run.store import Record
+from experiments.lab.show import plots
+from experiments.lab.show.table import Table
 
 TITLE = "Does the signal keep its size through a deep network?"
 TOLERANCE = 0.15  # of a factor

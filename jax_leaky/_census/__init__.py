@@ -1,11 +1,11 @@
 """The census: which units of a function's activations are dead, rare, always on; over batches, or in training.
 
-It ties `jax_leaky.tracing`, which finds the activations, to `jax_leaky.units`, which counts.
+It ties `jax_leaky._tracing`, which finds the activations, to `jax_leaky.units`, which counts.
 """
 
-from jax_leaky._census._changes import Changes as Changes
-from jax_leaky._census._changes import compare as compare
+from jax_leaky._census._census import census as census
+from jax_leaky._census._compare import Changes as Changes
+from jax_leaky._census._compare import compare as compare
 from jax_leaky._census._count import count_units as count_units
 from jax_leaky._census._result import Census as Census
 from jax_leaky._census._site import SiteCensus as SiteCensus
-from jax_leaky._census._take import census as census

@@ -6,7 +6,7 @@ import operator
 from collections.abc import Mapping
 from typing import Any
 
-from jax_leaky.tracing import Site, SiteList
+from jax_leaky._tracing import Site, SiteList
 
 UnitAxis = int | Mapping[str, int]
 LAST = -1

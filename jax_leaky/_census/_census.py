@@ -11,11 +11,11 @@ import jax
 
 from jax_leaky._census import _gradient, _visit
 from jax_leaky._census._axes import UnitAxis
-from jax_leaky._census._callable import take_apart
 from jax_leaky._census._programs import compiled, placed
 from jax_leaky._census._result import Census
 from jax_leaky._census._stream import arguments, stream
-from jax_leaky.tracing import Traced
+from jax_leaky._tracing import Traced
+from jax_leaky._tracing._callable import take_apart
 
 _AHEAD = (
     2  # batches that may wait on the device, so that loading and counting overlap and memory stays bounded
@@ -36,7 +36,7 @@ def census(
 ) -> Census:
     """Counts what the activations of a function see, over all batches: which units are dead, rare, always on.
 
-    Nothing of the model is edited: the activations are found by tracing (`jax_leaky.tracing.list_sites` shows
+    Nothing of the model is edited: the activations are found by tracing (`jax_leaky._tracing.list_sites` shows
     which). A unit is an index of the last axis of an activation's input z, a convolution's channel; every other
     index is a sample. `unit_axis` names another axis, for channels that come first and for what vmap puts last.
     Batches are streamed: memory is O(units) whatever their number, and the function is traced once per shape of

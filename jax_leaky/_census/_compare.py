@@ -7,8 +7,8 @@ from typing import Any
 
 from jax_leaky import units
 from jax_leaky._census._result import Census
+from jax_leaky._census._show import share, slope
 from jax_leaky._census._site import SiteCensus
-from jax_leaky._census._table import share, slope
 from jax_leaky.units import Transitions
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from jax_leaky._census import _visit
 from jax_leaky._census._result import Census
-from jax_leaky.tracing import Traced
+from jax_leaky._tracing import Traced
 
 
 def count_units(

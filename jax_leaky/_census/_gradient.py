@@ -18,7 +18,7 @@ from jax import Array
 from jax_leaky._census import _visit
 from jax_leaky._census._packed import pack
 from jax_leaky._census._site import Record
-from jax_leaky.tracing import Site, Traced
+from jax_leaky._tracing import Site, Traced
 from jax_leaky.units import Pair, Wide
 
 _FIGURES = 5

@@ -8,7 +8,8 @@ import io
 from html import escape
 from typing import TYPE_CHECKING
 
-from jax_leaky._census import _plot, _table
+from jax_leaky._census import _plot
+from jax_leaky._census import _show as _table
 
 if TYPE_CHECKING:
     from jax_leaky._census._result import Census

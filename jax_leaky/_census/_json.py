@@ -16,7 +16,7 @@ from jax_leaky._census._axes import LAST
 from jax_leaky._census._packed import pack
 from jax_leaky._census._site import Record, SiteCensus, SiteInfo
 from jax_leaky._census._slopes import Slopes, met
-from jax_leaky.tracing import Opaque
+from jax_leaky._tracing import Opaque
 from jax_leaky.units import Pair, UnitCounts, Wide
 
 if TYPE_CHECKING:

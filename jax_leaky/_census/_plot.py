@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jax_leaky._census._show import share
 from jax_leaky._census._site import SiteCensus
-from jax_leaky._census._table import share
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

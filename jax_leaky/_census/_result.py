@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from jax_leaky._census import _html, _json, _plot, _table
+from jax_leaky._census import _html, _json, _plot
+from jax_leaky._census import _show as _table
 from jax_leaky._census._site import Record, SiteCensus
-from jax_leaky.tracing import Opaque
+from jax_leaky._tracing import Opaque
 
 if TYPE_CHECKING:
     import rich.table

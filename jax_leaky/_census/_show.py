@@ -10,7 +10,7 @@ import numpy as np
 
 from jax_leaky._census._axes import LAST
 from jax_leaky._census._site import RECTIFIERS, SiteCensus
-from jax_leaky.tracing import Opaque
+from jax_leaky._tracing import Opaque
 
 if TYPE_CHECKING:
     import rich.table

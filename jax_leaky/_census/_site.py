@@ -28,7 +28,7 @@ class SiteInfo:
     """What is known of a site without running it.
 
     Attributes:
-        name: as `jax_leaky.tracing.Site.name`.
+        name: as `jax_leaky._tracing.Site.name`.
         kind: "relu", "leaky_relu", "gelu", ...
         negative_slope: where it is a number in the program, else None.
         source: the line.

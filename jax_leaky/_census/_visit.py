@@ -15,7 +15,7 @@ from jax_leaky._census._packed import pack
 from jax_leaky._census._site import RECTIFIERS, Record, SiteInfo
 from jax_leaky._census._slopes import Slopes
 from jax_leaky._census._tally import append, tally
-from jax_leaky.tracing import Opaque, Reached, Site, SiteList, Traced, Visit, Visitor
+from jax_leaky._tracing import Opaque, Reached, Site, SiteList, Traced, Visit, Visitor
 
 _Tallied = tuple[Any, Slopes | None]  # the counts, and the slopes where they are no number in the program
 
@@ -102,7 +102,7 @@ def _tells_z(site: Site) -> bool:
     """Whether the output tells all that a lean count asks of z.
 
     A step keeps the output for the next layer, but not z: XLA would write that down for the count alone, as 8.5 MB
-    beside the 104 MB of a small CNN (experiments/results/benchmark_tracing.md has what it is this way).
+    beside the 104 MB of a small CNN (experiments/benchmark/results/tracing.md has what it is this way).
     """
     return site.kind == "relu" or (site.kind == "leaky_relu" and (site.negative_slope or 0) > 0)
 

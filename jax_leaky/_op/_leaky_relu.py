@@ -8,8 +8,8 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jax_leaky._rules import array_slope, number_forward, number_reverse
-from jax_leaky._sign import Residual
+from jax_leaky._op._residual import Residual
+from jax_leaky._op._rules import array_slope, number_forward, number_reverse
 
 # Bits, because they alone never need more memory than jax.nn.leaky_relu, in any block on any backend that was
 # compiled for; "output" is as small where the next operation keeps y anyway, and needs up to 2.3 times as much

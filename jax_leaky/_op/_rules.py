@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.ad_checkpoint import checkpoint_name
 
-from jax_leaky._sign import Residual, keep_sign, was_positive
+from jax_leaky._op._residual import Residual, keep_sign, was_positive
 
 # Inside the forward rules, so that a policy that saves them by name saves the very arrays that the backward pass
 # reads, and the matrix product before them is not run again.

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jax_leaky.tracing._elementwise import FAR, NEAR, PARAMETER, PROBES, Value
+from jax_leaky._tracing._elementwise import FAR, NEAR, PARAMETER, PROBES, Value
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 

@@ -6,10 +6,10 @@ from typing import Any
 import jax
 from jax import lax
 
-from jax_leaky.tracing import _jax_internals as internals
-from jax_leaky.tracing._program import CannotEnter, Inner, Plan, Records, Scope
-from jax_leaky.tracing._replay import replay
-from jax_leaky.tracing._visitor import Visitor
+from jax_leaky._tracing import _jax_internals as internals
+from jax_leaky._tracing._program import CannotEnter, Inner, Plan, Records, Scope
+from jax_leaky._tracing._replay import replay
+from jax_leaky._tracing._visitor import Visitor
 
 
 class _Call:

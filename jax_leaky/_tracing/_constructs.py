@@ -6,12 +6,12 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
-from jax_leaky.tracing import _jax_internals as internals
-from jax_leaky.tracing import _records
-from jax_leaky.tracing._program import Inner, Plan, Records, Scope
-from jax_leaky.tracing._replay import replay
-from jax_leaky.tracing._site import Loop
-from jax_leaky.tracing._visitor import Visitor
+from jax_leaky._tracing import _jax_internals as internals
+from jax_leaky._tracing import _records
+from jax_leaky._tracing._program import Inner, Plan, Records, Scope
+from jax_leaky._tracing._replay import replay
+from jax_leaky._tracing._site import Loop
+from jax_leaky._tracing._visitor import Visitor
 
 
 class Scan:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_leaky.tracing import _jax_internals as internals
+from jax_leaky._tracing import _jax_internals as internals
 
 # Far probes tell relu from a clip at 100 and come last: there, exp of a smooth activation would overflow.
 _BELOW = np.array([-40.0, -7.3, -5.1, -3.5, -3.0, -2.1, -1.3, -1.0, -0.6, -0.25, -1e-3, -1e-5, 0.0])

@@ -2,7 +2,7 @@
 
 A jaxpr's equations, their parameters and their source are not a stable interface: between jax 0.10
 and 0.12 `ClosedJaxpr` merged into `Jaxpr` and scan's `num_consts`, `num_carry` became `ft_in`. The rest of this
-package reads jaxprs through the functions below alone, and `tests/tracing/test_tracing_drift.py` holds one test per
+package reads jaxprs through the functions below alone, and `tests/tracing/test_drift.py` holds one test per
 function, so that a move in JAX shows as one red test that names its place.
 
 Nothing here guesses. Each construct that replay rebuilds states all the equation parameters it understands

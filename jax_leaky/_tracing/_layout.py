@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import jax
 from jax import Array, lax
 
-from jax_leaky.tracing._placement import COPY, DOUBTFUL, Placement
-from jax_leaky.tracing._visitor import Visit
+from jax_leaky._tracing._sharding import COPY, DOUBTFUL, Placement
+from jax_leaky._tracing._visitor import Visit
 
 
 class Layout(NamedTuple):

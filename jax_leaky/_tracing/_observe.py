@@ -7,9 +7,9 @@ from typing import Any
 
 from jax import Array
 
-from jax_leaky.tracing._site import Site, SiteList
-from jax_leaky.tracing._trace import Traced
-from jax_leaky.tracing._visitor import Visitor
+from jax_leaky._tracing._site import Site, SiteList
+from jax_leaky._tracing._trace import Traced
+from jax_leaky._tracing._visitor import Visitor
 
 
 def list_sites(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> SiteList:
@@ -40,7 +40,7 @@ def list_sites(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> SiteList:
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> from jax_leaky.tracing import list_sites
+        >>> from jax_leaky._tracing import list_sites
         >>> def mlp(params, x):
         ...     with jax.named_scope("hidden"):
         ...         h = jax.nn.leaky_relu(x @ params[0], 0.2)
@@ -93,7 +93,7 @@ def observe(
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> from jax_leaky.tracing import observe
+        >>> from jax_leaky._tracing import observe
         >>> def net(w, x):
         ...     with jax.named_scope("net"):
         ...         return jax.nn.relu(x @ w).sum()

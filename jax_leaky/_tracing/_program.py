@@ -5,10 +5,10 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
-from jax_leaky.tracing._jax_internals import Body, Source
-from jax_leaky.tracing._recognise import Match
-from jax_leaky.tracing._site import Loop, Site
-from jax_leaky.tracing._visitor import Visitor
+from jax_leaky._tracing._jax_internals import Body, Source
+from jax_leaky._tracing._recognise import Match
+from jax_leaky._tracing._site import Loop, Site
+from jax_leaky._tracing._visitor import Visitor
 
 
 class Shards(NamedTuple):

@@ -12,18 +12,10 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from jax_leaky.tracing import _jax_internals as internals
-from jax_leaky.tracing._elementwise import (
-    CALLS,
-    Value,
-    Z,
-    constant,
-    evaluate,
-    may_be_elementwise,
-    parameter,
-)
-from jax_leaky.tracing._guards import is_guard
-from jax_leaky.tracing._kinds import Kind, classify, hinted
+from jax_leaky._tracing import _jax_internals as internals
+from jax_leaky._tracing._activations import Kind, classify, hinted
+from jax_leaky._tracing._elementwise import CALLS, Value, Z, constant, evaluate, may_be_elementwise, parameter
+from jax_leaky._tracing._guards import is_guard
 
 MOST_ANCESTORS = 12
 """How many ancestors of a value are kept. Between the z and the result of a gelu lie eight equations."""

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jax_leaky.tracing import _jax_internals as internals
-from jax_leaky.tracing._layout import whole_shape, whole_visit
-from jax_leaky.tracing._program import Plan, Records, Scope, Spot
-from jax_leaky.tracing._visitor import Visit, Visitor
+from jax_leaky._tracing import _jax_internals as internals
+from jax_leaky._tracing._layout import whole_shape, whole_visit
+from jax_leaky._tracing._program import Plan, Records, Scope, Spot
+from jax_leaky._tracing._visitor import Visit, Visitor
 
 Merge = Callable[[Any, Any], Any]
 

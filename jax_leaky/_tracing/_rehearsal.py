@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jax_leaky.tracing import _jax_internals as internals
-from jax_leaky.tracing._plan import Planner
-from jax_leaky.tracing._program import Scope
-from jax_leaky.tracing._replay import replay
-from jax_leaky.tracing._visitor import Visitor
+from jax_leaky._tracing import _jax_internals as internals
+from jax_leaky._tracing._plan import Planner
+from jax_leaky._tracing._program import Scope
+from jax_leaky._tracing._replay import replay
+from jax_leaky._tracing._visitor import Visitor
 
 
 @functools.cache
@@ -31,7 +31,7 @@ def replay_works() -> bool:
         else "replay does not work with it, so functions run unobserved"
     )
     warnings.warn(
-        f"jax_leaky.tracing has been tested with JAX from {low} up to, not including, {high}; this is JAX "
+        f"jax_leaky._tracing has been tested with JAX from {low} up to, not including, {high}; this is JAX "
         f"{jax.__version__}: {outcome}.",
         stacklevel=5,
     )

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from jax_leaky.tracing import _jax_internals as internals
-from jax_leaky.tracing import _records
-from jax_leaky.tracing._layout import own_part, whole
-from jax_leaky.tracing._program import Plan, Records, Spot
-from jax_leaky.tracing._visitor import Visit, Visitor
+from jax_leaky._tracing import _jax_internals as internals
+from jax_leaky._tracing import _records
+from jax_leaky._tracing._layout import own_part, whole
+from jax_leaky._tracing._program import Plan, Records, Spot
+from jax_leaky._tracing._visitor import Visit, Visitor
 
 
 def replay(plan: Plan, visitor: Visitor, arguments: Sequence[Any]) -> tuple[list[Any], Records]:

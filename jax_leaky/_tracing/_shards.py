@@ -7,12 +7,12 @@ from typing import Any
 import jax
 from jax.sharding import PartitionSpec
 
-from jax_leaky.tracing import _jax_internals as internals
-from jax_leaky.tracing import _records
-from jax_leaky.tracing._layout import first_copy
-from jax_leaky.tracing._program import CannotEnter, Inner, Plan, Records, Scope, Shards, Spot
-from jax_leaky.tracing._replay import replay
-from jax_leaky.tracing._visitor import Visitor
+from jax_leaky._tracing import _jax_internals as internals
+from jax_leaky._tracing import _records
+from jax_leaky._tracing._layout import first_copy
+from jax_leaky._tracing._program import CannotEnter, Inner, Plan, Records, Scope, Shards, Spot
+from jax_leaky._tracing._replay import replay
+from jax_leaky._tracing._visitor import Visitor
 
 
 class ShardMap:

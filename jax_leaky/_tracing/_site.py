@@ -28,7 +28,7 @@ class Site:
     Attributes:
         name: unique in its function and stable from call to call: the path of the module and the kind
             (`MLP/relu`, `MLP/relu_1`), or the line where no module is named (`model.py:12 relu`).
-        kind: "relu", "leaky_relu", "gelu", ...; the kinds are `jax_leaky.tracing.KINDS`.
+        kind: "relu", "leaky_relu", "gelu", ...; the kinds are `jax_leaky._tracing.KINDS`.
         negative_slope: the slope below 0 of a relu (0), leaky_relu or prelu; None for a kind without one, and for a
             slope that is no number in the program but an argument, a parameter or an array.
         shape: of the activation's input z, each time the site is reached; inside a shard_map of one shard, but with

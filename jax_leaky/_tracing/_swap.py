@@ -7,11 +7,11 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from jax_leaky.tracing._kinds import KINDS, canonical
-from jax_leaky.tracing._program import UNDER_DERIVATIVE
-from jax_leaky.tracing._site import Site, SiteList, matches
-from jax_leaky.tracing._trace import Traced
-from jax_leaky.tracing._visitor import Visit, Visitor
+from jax_leaky._tracing._activations import KINDS, canonical
+from jax_leaky._tracing._program import UNDER_DERIVATIVE
+from jax_leaky._tracing._site import Site, SiteList, matches
+from jax_leaky._tracing._trace import Traced
+from jax_leaky._tracing._visitor import Visit, Visitor
 
 Activation = Callable[[Array], Array]
 
@@ -44,7 +44,7 @@ def swap(fn: Callable[..., Any], activations: Mapping[str, Activation]) -> Calla
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> from jax_leaky.tracing import swap
+        >>> from jax_leaky._tracing import swap
         >>> def net(w, x):
         ...     return jax.nn.relu(x @ w).sum()
         >>> x = jnp.array([[1.0, -1.0]])

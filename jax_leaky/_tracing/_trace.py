@@ -6,14 +6,14 @@ from typing import Any
 
 import jax
 
-from jax_leaky.tracing import _jax_internals as internals
-from jax_leaky.tracing import _nnx
-from jax_leaky.tracing._plan import Planner
-from jax_leaky.tracing._program import Plan, Records, Scope
-from jax_leaky.tracing._rehearsal import replay_works
-from jax_leaky.tracing._replay import replay
-from jax_leaky.tracing._site import Opaque, SiteList
-from jax_leaky.tracing._visitor import Visitor
+from jax_leaky._tracing import _jax_internals as internals
+from jax_leaky._tracing import _nnx
+from jax_leaky._tracing._plan import Planner
+from jax_leaky._tracing._program import Plan, Records, Scope
+from jax_leaky._tracing._rehearsal import replay_works
+from jax_leaky._tracing._replay import replay
+from jax_leaky._tracing._site import Opaque, SiteList
+from jax_leaky._tracing._visitor import Visitor
 
 
 class Traced:

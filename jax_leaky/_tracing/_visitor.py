@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 from jax import Array
 
-from jax_leaky.tracing._site import Loop, Site
+from jax_leaky._tracing._site import Loop, Site
 
 
 class Visit(NamedTuple):

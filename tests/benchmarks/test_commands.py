@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from experiments import benchmark
-from experiments.benchmarks import residuals
-from experiments.lab.errors import LabError
+from experiments.benchmark import __main__ as benchmark
+from experiments.benchmark.residuals import benchmark as residuals
+from experiments.lab.run.errors import LabError
 
 BLOCK = "MLP, frozen, unrolled"
 SMALL = {
@@ -24,7 +24,8 @@ LONG = {"residuals", "scaling", "sweep"}
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in benchmark.NAMES]
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in benchmark.MODULES],
 )
 def test_a_benchmark_runs_from_the_command_line_to_its_table(name):
     command = [sys.executable, "-m", "experiments.benchmark", name, *SMALL[name]]

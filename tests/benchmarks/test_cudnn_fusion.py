@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from experiments.benchmarks import deviceless
-from experiments.benchmarks.cudnn_fusion import LAYERS
+from experiments.benchmark import deviceless
+from experiments.benchmark.residuals.cudnn_fusion import LAYERS
 
 pytestmark = [
     pytest.mark.slow,
@@ -22,7 +22,7 @@ FUSED, LEFT = ["LeakyRelu"] * LAYERS, ["None"] * LAYERS
 def modes():
     """By activation, training and flag; in a process of its own, which must not look for accelerators."""
     ran = subprocess.run(
-        [sys.executable, "-m", "experiments.benchmarks.cudnn_fusion"],
+        [sys.executable, "-m", "experiments.benchmark.residuals.cudnn_fusion"],
         env=os.environ | {"JAX_PLATFORMS": "cpu"},
         capture_output=True,
         text=True,

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.benchmarks import networks_tables
-from experiments.benchmarks.networks_cases import ACTIVATIONS, NETWORKS, train_step
+from experiments.benchmark.networks import tables as networks_tables
+from experiments.benchmark.networks.cases import ACTIVATIONS, NETWORKS, train_step
 from experiments.models import graph_attention
 from jax_leaky import leaky_relu
-from jax_leaky.tracing import list_sites
+from jax_leaky._tracing import list_sites
 
 # Authors' figures: the rest of the network that the part belongs to, and the sum that is published. DCGAN and Darknet
 # count what PyTorch's example and darknet19.weights hold; the others name the layers around.
@@ -122,7 +122,7 @@ def test_attention_is_that_of_the_paper():
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_twin_in_pytorch_is_as_large_and_gives_as_much(name):
     torch = pytest.importorskip("torch")
-    from experiments.benchmarks.networks_torch import TWINS
+    from experiments.benchmark.networks.torch_training import TWINS
 
     twin = TWINS[name]()
     assert sum(parameter.numel() for parameter in twin.parameters()) == parameters(name)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments.benchmarks.residual_tables import by_block, ratio
+from experiments.benchmark.__main__ import MODULES
+from experiments.benchmark.residuals.tables import by_block, ratio
 
 ROOT = Path(__file__).parents[2]
-RESULTS = ROOT / "experiments" / "results"
+RESULTS = ROOT / "experiments" / "benchmark" / "results"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -27,21 +28,21 @@ def cells_of(first):
 
 @pytest.mark.parametrize("name", ["scaling", "sweep", "tracing", "widths"])
 def test_a_table_is_what_the_figures_give(name):
-    module = importlib.import_module(f"experiments.benchmarks.{name}")
-    committed = (RESULTS / f"benchmark_{name}.md").read_text()
-    assert module.to_markdown(recorded(f"benchmark_{name}")) == committed
+    module = importlib.import_module(f"experiments.benchmark.{MODULES[name]}")
+    committed = (RESULTS / f"{name}.md").read_text()
+    assert module.to_markdown(recorded(name)) == committed
 
 
 @pytest.mark.parametrize(
     ("name", "tables", "remarks"),
     [
-        ("residuals", "residual_tables", "residuals_tried"),
-        ("benchmark_networks", "networks_tables", "networks_found"),
+        ("residuals", "residuals.tables", "residuals/tried"),
+        ("networks", "networks.tables", "networks/found"),
     ],
 )
 def test_a_table_with_remarks_is_what_the_figures_give(name, tables, remarks):
-    module = importlib.import_module(f"experiments.benchmarks.{tables}")
-    text = (ROOT / "experiments" / "benchmarks" / f"{remarks}.md").read_text()
+    module = importlib.import_module(f"experiments.benchmark.{tables}")
+    text = (ROOT / "experiments" / "benchmark" / f"{remarks}.md").read_text()
     assert module.to_markdown(recorded(name), text) == (RESULTS / f"{name}.md").read_text()
 
 
@@ -56,18 +57,18 @@ def test_the_readme_says_what_the_residuals_need(platform, first):
     assert speed.startswith(f"{took[0]:.2f} ({took[1]:.2f})" if took else "not measured")
 
 
-@pytest.mark.parametrize("network", recorded("benchmark_networks")["cpu"])
+@pytest.mark.parametrize("network", recorded("networks")["cpu"])
 def test_the_readme_says_what_the_networks_need(network):
     megabytes = []
     for platform in ("cpu", "cuda"):
-        figures = recorded("benchmark_networks")[platform][network]["figures"]
+        figures = recorded("networks")[platform][network]["figures"]
         bytes_of = {figure["way"]: figure["temporary"] for figure in figures if "temporary" in figure}
         megabytes += [bytes_of[way] / 1e6 for way in ("none", "jax.nn", "bits")]
     # Small ones with a decimal.
     assert cells_of(network) == [f"{value:,.{1 if value < 50 else 0}f}" for value in megabytes]
 
 
-@pytest.mark.parametrize("case", recorded("benchmark_widths")["cases"], ids=lambda case: case["width"])
+@pytest.mark.parametrize("case", recorded("widths")["cases"], ids=lambda case: case["width"])
 def test_the_readme_says_how_fast_the_sweep_is(case):
     def median(first, second="one"):
         pairs = zip(case[first], case.get(second, [1] * len(case[first])), strict=True)
@@ -83,7 +84,7 @@ def test_the_readme_says_how_fast_the_sweep_is(case):
 
 
 def test_the_readme_says_how_the_sweep_scales():
-    rates = recorded("benchmark_scaling")["rates"]
+    rates = recorded("scaling")["rates"]
     one, two, eight = (
         f"{statistics.median(rates[name]):,.0f}" for name in ("1 device", "2 devices", "8 devices")
     )
@@ -92,7 +93,7 @@ def test_the_readme_says_how_the_sweep_scales():
 
 
 def test_the_readme_says_what_counting_costs():
-    cases = recorded("benchmark_tracing")["cases"]
+    cases = recorded("tracing")["cases"]
     ratios = sorted(case["step_ratio"]["median"] for case in cases)
     extra = [case["temporary_bytes"]["counted"] - case["temporary_bytes"]["plain"] for case in cases]
     sentence = f"takes {ratios[0]:.2f} to {ratios[-1]:.2f} times as long as one that does not, and at most "

@@ -1,6 +1,6 @@
 """What our residuals need in the block suite: figures that must not get worse, and the reading of HLO programs.
 
-The bounds are the recorded figures (experiments/results/residuals.md) and leave 1 % for a compiler's mood.
+The bounds are the recorded figures (experiments/benchmark/results/residuals.md) and leave 1 % for a compiler's mood.
 """
 
 import json
@@ -11,14 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from experiments.benchmarks import deviceless, hlo
-from experiments.benchmarks.blocks import ACTIVATIONS, BLOCKS, REMAT_BLOCKS
-from experiments.benchmarks.residual_figures import figures
-from experiments.benchmarks.residual_tables import by_block, ratio
-from experiments.benchmarks.residual_times import times
+from experiments.benchmark import deviceless
+from experiments.benchmark.residuals import hlo
+from experiments.benchmark.residuals.blocks import ACTIVATIONS, BLOCKS, REMAT_BLOCKS
+from experiments.benchmark.residuals.figures import figures
+from experiments.benchmark.residuals.tables import by_block, ratio
+from experiments.benchmark.residuals.times import times
 
 NOISE = 1.01
-RECORD = json.loads((Path(__file__).parents[2] / "experiments" / "results" / "residuals.json").read_text())
+RECORD = json.loads(
+    (Path(__file__).parents[2] / "experiments" / "benchmark" / "results" / "residuals.json").read_text()
+)
 
 
 def bounds(platform):
@@ -35,7 +38,7 @@ def test_bits_on_the_cpu_need_no_more_than_recorded(block):
 def compiled_for(platform):
     """Figures of our default by block, from a process of its own, which must not look for accelerators."""
     ran = subprocess.run(
-        [sys.executable, "-m", "experiments.benchmarks.residual_figures", platform, "--activations", "bits"],
+        [sys.executable, "-m", "experiments.benchmark.residuals.figures", platform, "--activations", "bits"],
         env=os.environ | {"JAX_PLATFORMS": "cpu"},
         capture_output=True,
         text=True,

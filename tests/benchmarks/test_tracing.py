@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from experiments.benchmarks import tracing
+from experiments.benchmark import tracing
 from jax_leaky import Census
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jax_leaky._census import census, compare
-from jax_leaky.tracing import swap
+from jax_leaky._tracing import swap
 
 X = np.random.default_rng(6).normal(size=(50, 6)).astype(np.float32)
 

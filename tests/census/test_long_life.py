@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.lab import store
-from experiments.lab.sweep import Group, sweep
+from experiments.lab.run import store
+from experiments.lab.run.sweep import Group, sweep
 from jax_leaky import census, count_units, leaky_relu, observe, units
 
 X = np.random.default_rng(0).normal(size=(16, 8)).astype(np.float32)

@@ -3,7 +3,8 @@
 import jax
 import numpy as np
 import pytest
-from comparisons import SLOPE, Comparison, kept, ours, points
+
+from tests.conformance.comparisons import SLOPE, Comparison, kept, ours, points
 
 LIBRARY, VERSION = "jax.nn", jax.__version__
 

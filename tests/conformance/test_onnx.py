@@ -5,9 +5,9 @@ from importlib import resources
 
 import numpy as np
 import pytest
-from comparisons import SLOPE, Comparison, kept, ours, points
 
 from jax_leaky import leaky_relu
+from tests.conformance.comparisons import SLOPE, Comparison, kept, ours, points
 
 onnx = pytest.importorskip("onnx", reason="onnx, whose backend tests these are, is not installed")
 

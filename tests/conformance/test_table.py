@@ -3,7 +3,8 @@
 from itertools import zip_longest
 
 import pytest
-from write_table import MODULES, PAGE, command, page
+
+from tests.conformance.write_table import MODULES, PAGE, command, page
 
 pytestmark = pytest.mark.peer
 VERSIONS = "What `leaky_relu` gives"  # the line that names the libraries' versions

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from comparisons import SLOPE, Comparison, kept, ours, points, rounding
+
+from tests.conformance.comparisons import SLOPE, Comparison, kept, ours, points, rounding
 
 tensorflow = pytest.importorskip("tensorflow", reason="tensorflow, which is compared with, is not installed")
 keras = pytest.importorskip("keras", reason="keras, which is compared with, is not installed")

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from comparisons import SLOPE, Comparison, kept, ours, points, rounding
 
 import jax_leaky.linen
 from jax_leaky import leaky_relu
+from tests.conformance.comparisons import SLOPE, Comparison, kept, ours, points, rounding
 
 torch = pytest.importorskip("torch", reason="torch, whose samples these are, is not installed")
 pytest.importorskip("expecttest", reason="expecttest, which torch's samples import, is not installed")

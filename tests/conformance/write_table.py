@@ -11,9 +11,9 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from comparisons import POINTS, SLOPE, ours, points
 
 import jax_leaky
+from tests.conformance.comparisons import POINTS, SLOPE, ours, points
 
 MODULES = ("torch", "tensorflow", "jax_nn", "onnx")
 PAGE = Path(__file__).parents[2] / "docs" / "conformance.md"
@@ -31,7 +31,7 @@ def page():
     versions, missing, lines = [f"jax_leaky {jax_leaky.__version__}", f"jax {jax.__version__}"], [], []
     for name in MODULES:
         try:
-            module = importlib.import_module(f"test_conformance_{name}")
+            module = importlib.import_module(f"tests.conformance.test_{name}")
         except pytest.skip.Exception as absent:
             missing.append(str(absent))
             continue

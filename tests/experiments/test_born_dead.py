@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import born_dead
-from experiments.lab import random_networks
-from experiments.lab.born_dead_theory import DEPTH_TEN, exact_at_three, lower_bound, point_death
-from experiments.lab.errors import LabError
-from experiments.reports.born_dead import main_table, verdicts, wilson
+from experiments.born_dead import experiment as born_dead
+from experiments.born_dead import random_networks
+from experiments.born_dead.report import main_table, verdicts, wilson
+from experiments.born_dead.theory import DEPTH_TEN, exact_at_three, lower_bound, point_death
+from experiments.lab.run.errors import LabError
 from jax_leaky import units
 
 KEYS = {

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from experiments.lab import cifar10
-from experiments.lab.errors import LabError
+from experiments.image_classification import cifar10
+from experiments.lab.run.errors import LabError
 
 
 def write(folder, images=2, label=None):

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments import claims
-from experiments.lab.errors import LabError
-from experiments.lab.evidence import Claim, Comparison, examine
-from experiments.lab.sentences import CLAIMS
-from experiments.reports.claims import report, verdict_table
+from experiments.claims import experiment as claims
+from experiments.claims.evidence import Claim, Comparison, examine
+from experiments.claims.report import report, verdict_table
+from experiments.claims.sentences import CLAIMS
+from experiments.lab.run.errors import LabError
 
 RESULTS = Path(claims.__file__).parent / "results"
 

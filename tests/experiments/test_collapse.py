@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import collapse
-from experiments.lab.errors import LabError
-from experiments.lab.narrow import ASYMMETRIC_DEVIATION, draw, draw_layer, outputs
+from experiments.collapse import experiment as collapse
+from experiments.collapse.narrow_networks import ASYMMETRIC_DEVIATION, draw, draw_layer, outputs
+from experiments.lab.run.errors import LabError
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,11 @@ import struct
 import numpy as np
 import pytest
 
-from experiments import image_classification, object_detection
-from experiments.lab import batches, data
-from experiments.lab.errors import LabError
+from experiments.image_classification import experiment as image_classification
+from experiments.lab.data import batches
+from experiments.lab.data import datasets as data
+from experiments.lab.run.errors import LabError
+from experiments.object_detection import experiment as object_detection
 
 EMBEDDED_SHA256 = "469bd1f1e3ac9ee659b079360955c22f1a01c0ac1f876f92864987e8c0e2e4be"
 NAMES = (

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from experiments import __main__ as listing
-from experiments import dead_neurons
-from experiments.lab.errors import LabError
+from experiments.dead_neurons import experiment as dead_neurons
+from experiments.lab.run.errors import LabError
 
 ROOT = Path(dead_neurons.__file__).parents[1]
 TINY = [
@@ -132,7 +132,7 @@ sys.meta_path.insert(0, Hide())
 found = importlib.util.find_spec
 importlib.util.find_spec = lambda name, package=None: None if name == "matplotlib" else found(name, package)
 from pathlib import Path
-from experiments import dead_neurons as d
+from experiments.dead_neurons import experiment as d
 d.run(d.Config(out=Path(sys.argv[1]), seeds=1, steps=2, data="digits", hidden=(8,), optimizers=("sgd",)))
 """
     done = command(str(tmp_path), code=code)

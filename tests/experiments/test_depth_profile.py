@@ -5,11 +5,11 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import depth_profile
-from experiments.lab import data
-from experiments.lab.errors import LabError
-from experiments.lab.initialisations import initial_params
-from experiments.lab.mlp import MLP
+from experiments.depth_profile import experiment as depth_profile
+from experiments.lab.data import datasets as data
+from experiments.lab.nets.initialisations import initial_params
+from experiments.lab.nets.mlp import MLP
+from experiments.lab.run.errors import LabError
 
 TUTORIAL = (784, *[256] * 5, *[128] * 5, 10)
 

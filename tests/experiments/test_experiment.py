@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from experiments import signal_gain
-from experiments.lab import store
+from experiments.lab.run import store
+from experiments.signal_gain import experiment as signal_gain
 
 
 @pytest.fixture(scope="module")

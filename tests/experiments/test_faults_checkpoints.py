@@ -8,16 +8,16 @@ from pathlib import Path
 
 import jax
 import pytest
-import toy_loop
 
-from experiments.lab import checkpoint, store
-from experiments.lab.checkpoint import Checkpoint
+from experiments.lab.run import checkpoint, store
+from experiments.lab.run.checkpoint import Checkpoint
+from tests.experiments import toy_loop
 
 ROWS, STEPS, LAST = 1, 300, 20
 PROGRAM = f"""
 import os, signal, sys
-from experiments.lab.checkpoint import Checkpoint
-import toy_loop
+from experiments.lab.run.checkpoint import Checkpoint
+from tests.experiments import toy_loop
 
 save = Checkpoint.save
 

@@ -4,10 +4,10 @@ import json
 import shutil
 
 import pytest
-from test_experiments_claims import RESULTS
 
-from experiments import claims
-from experiments.lab.errors import LabError
+from experiments.claims import experiment as claims
+from experiments.lab.run.errors import LabError
+from tests.experiments.test_claims import RESULTS
 
 
 def jsonl(*records):

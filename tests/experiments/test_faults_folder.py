@@ -10,10 +10,10 @@ from pathlib import Path
 
 import jax
 import pytest
-import toy_experiment as toy
 
-from experiments.lab import store
-from experiments.lab.errors import LabError
+from experiments.lab.run import store
+from experiments.lab.run.errors import LabError
+from tests.experiments import toy_experiment as toy
 
 IDENTITY = {"experiment": "toy", "steps": 3}
 BECOME = "os.execv(sys.argv[1], sys.argv[1:])"  # not preexec_fn: JAX warns of a fork

@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
-import toy_loop
 
-from experiments.lab import launcher, processes, store
-from experiments.lab.errors import LabError
+from experiments.lab.run import launcher, processes, store
+from experiments.lab.run.errors import LabError
+from tests.experiments import toy_loop
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(toy_loop.__file__).parents[2]), "JAX_PLATFORMS": "cpu"}
 PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": ENVIRONMENT}
@@ -88,7 +88,7 @@ def test_who_waits_in_vain_says_first_for_whom(monkeypatch, capsys):
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="only Linux tells a process's children here")
 def test_a_launcher_that_is_told_to_end_leaves_no_process_behind(tmp_path):
     flags = ["signal_gain", "--smoke", "--seeds", "100000", "--out", str(tmp_path / "run")]
-    command = [sys.executable, "-m", "experiments.lab.processes", "2", *flags]
+    command = [sys.executable, "-m", "experiments.lab.run.processes", "2", *flags]
     with subprocess.Popen(command, **PIPES) as process:
         while not (tmp_path / "run" / store.CONFIG).exists():
             assert process.poll() is None, process.communicate()
@@ -118,7 +118,7 @@ def test_the_launcher_ends_what_does_not_end_by_itself():
 
 
 def test_the_documented_command_says_which_process_failed():
-    command = [sys.executable, "-m", "experiments.lab.processes", "1", "no_such_experiment"]
+    command = [sys.executable, "-m", "experiments.lab.run.processes", "1", "no_such_experiment"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, env=ENVIRONMENT)
     assert ended.returncode == 1
     assert ended.stderr.strip().splitlines()[-1].startswith("Process 0 ended with status 1")

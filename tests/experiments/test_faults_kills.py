@@ -9,10 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-import toy_experiment
-import toy_loop
 
-from experiments.lab import store
+from experiments.lab.run import store
+from tests.experiments import toy_experiment, toy_loop
 
 SWEEP = [sys.executable, toy_experiment.__file__]
 LOOP = [sys.executable, toy_loop.__file__]

@@ -11,14 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import toy_experiment
-import toy_loop
 
-from experiments import collapse, dead_neurons
 from experiments.__main__ import experiments
-from experiments.lab import memory, store
-from experiments.lab.errors import LabError
-from experiments.lab.sweep import Group, compile_groups
+from experiments.collapse import experiment as collapse
+from experiments.dead_neurons import experiment as dead_neurons
+from experiments.lab.run import memory, store
+from experiments.lab.run.errors import LabError
+from experiments.lab.run.sweep import Group, compile_groups
+from tests.experiments import toy_experiment, toy_loop
 
 
 def wide(row, data):
@@ -127,7 +127,7 @@ NAMES = [
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_kept_of_a_smoke_run_is_no_more_than_the_estimate(tmp_path, monkeypatch, name):
-    module, weighed = importlib.import_module(f"experiments.{name}"), []
+    module, weighed = importlib.import_module(f"experiments.{name}.experiment"), []
     carry_out, check_records = module.carry_out, memory.check_records
 
     def weigh(todo, data):

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import toy_experiment
+
+from tests.experiments import toy_experiment
 
 COMMAND = [sys.executable, toy_experiment.__file__]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(toy_experiment.__file__).parents[2])}

@@ -10,12 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import toy_census
-import toy_experiment
-import toy_loop
 
-from experiments.lab import processes, store
+from experiments.lab.run import processes, store
 from jax_leaky import Census, census
+from tests.experiments import toy_census, toy_experiment, toy_loop
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(toy_loop.__file__).parents[2]), "JAX_PLATFORMS": "cpu"}
 PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": ENVIRONMENT}
@@ -54,7 +52,8 @@ def test_a_process_that_dies_stops_the_other_with_a_sentence(tmp_path):
 
 
 LOADING = """
-from experiments.lab import interrupt, processes
+from experiments.lab.run import interrupt
+from experiments.lab.run import processes
 import jax, time
 interrupt.enter(processes.join)
 print("loads its data", flush=True)
@@ -142,7 +141,7 @@ def test_the_documented_command_gives_the_rows_of_one_process(tmp_path, count):
     several = [
         sys.executable,
         "-m",
-        "experiments.lab.processes",
+        "experiments.lab.run.processes",
         str(count),
         *flags,
         str(tmp_path / "several"),

@@ -8,13 +8,13 @@ import optax
 import pytest
 import scipy.linalg
 
-from experiments import gan_images
-from experiments.lab import image_gan
-from experiments.lab.errors import LabError
-from experiments.lab.frechet import Moments, frechet_distance, moments
-from experiments.lab.judge import entropy, train_judge
-from experiments.models.small_dcgan import Discriminator, Generator
-from experiments.reports.gan_images import collapsed, unsteady
+from experiments.gan_images import experiment as gan_images
+from experiments.gan_images import training as image_gan
+from experiments.gan_images.frechet import Moments, frechet_distance, moments
+from experiments.gan_images.judge import entropy, train_judge
+from experiments.gan_images.model import Discriminator, Generator
+from experiments.gan_images.report import collapsed, unsteady
+from experiments.lab.run.errors import LabError
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import gan_modes
-from experiments.lab import mixtures
-from experiments.lab.adversarial import discriminator_loss, generator_loss, turn
-from experiments.lab.errors import LabError
-from experiments.lab.lives import Measure, last, late, lives_of
-from experiments.models.mlp_gan import Discriminator, Generator
-from experiments.reports.gan_modes import collapsed, swing
+from experiments.gan_modes import experiment as gan_modes
+from experiments.gan_modes import mixtures
+from experiments.gan_modes.model import Discriminator, Generator
+from experiments.gan_modes.report import collapsed, swing
+from experiments.lab.analysis.lives import Measure, last, late, lives_of
+from experiments.lab.nets.adversarial import discriminator_loss, generator_loss, turn
+from experiments.lab.run.errors import LabError
 
 
 @pytest.fixture(scope="module")

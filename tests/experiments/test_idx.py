@@ -4,8 +4,8 @@ import struct
 import numpy as np
 import pytest
 
-from experiments.lab.errors import LabError
-from experiments.lab.idx import read_idx
+from experiments.lab.data.idx import read_idx
+from experiments.lab.run.errors import LabError
 
 
 def idx(array, kind=0x08):

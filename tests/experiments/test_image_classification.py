@@ -5,14 +5,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_experiments_cifar10 import write
 
-from experiments import image_classification as experiment
-from experiments.lab import batches, classifier, compared
-from experiments.lab.errors import LabError
-from experiments.models.plain_cnn import PlainCNN
-from experiments.models.resnet import ResNet
+from experiments.image_classification import experiment
+from experiments.image_classification import training as classifier
+from experiments.image_classification.plain_cnn import PlainCNN
+from experiments.image_classification.resnet import ResNet
+from experiments.lab.analysis import compared
+from experiments.lab.data import batches
+from experiments.lab.run.errors import LabError
 from jax_leaky import count_units
+from tests.experiments.test_cifar10 import write
 
 SMOKE = experiment.PRESETS["smoke"]
 

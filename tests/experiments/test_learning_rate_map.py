@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments import learning_rate_map
-from experiments.lab.errors import LabError
-from experiments.lab.paired import corrected_fisher, differences, is_shown, simultaneous
-from experiments.reports.learning_rate_map import counts_table, differences_table, means_table, verdicts
-from experiments.reports.learning_rate_map_cells import MEASURES, cells_of
-from experiments.reports.learning_rate_map_plots import maps
+from experiments.lab.analysis.learning_rate_map_cells import MEASURES, cells_of
+from experiments.lab.analysis.paired import corrected_fisher, differences, is_shown, simultaneous
+from experiments.lab.run.errors import LabError
+from experiments.learning_rate_map import experiment as learning_rate_map
+from experiments.learning_rate_map.plots import maps
+from experiments.learning_rate_map.report import counts_table, differences_table, means_table, verdicts
 
 KEYS = {
     "optimizer",

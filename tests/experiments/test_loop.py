@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import toy_loop as toy
 from scipy.signal import correlate2d
 
-from experiments.lab import store
-from experiments.lab.errors import LabError
-from experiments.lab.sweep import fingerprint
+from experiments.lab.run import store
+from experiments.lab.run.errors import LabError
+from experiments.lab.run.sweep import fingerprint
+from tests.experiments import toy_loop as toy
 
 PROGRAM = Path(toy.__file__)
 

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import object_detection as experiment
-from experiments.lab import canvases
-from experiments.lab.detection import (
+from experiments.lab.run.errors import LabError
+from experiments.object_detection import canvases, experiment
+from experiments.object_detection.boxes import (
     KEPT,
     OUTPUTS,
     Detections,
@@ -18,7 +18,6 @@ from experiments.lab.detection import (
     suppress,
     targets_of,
 )
-from experiments.lab.errors import LabError
 
 RANDOM = np.random.default_rng(0)
 

@@ -3,9 +3,9 @@ import json
 
 import pytest
 
-from experiments.lab import store
-from experiments.lab.page import Page
-from experiments.lab.table import Table
+from experiments.lab.run import store
+from experiments.lab.show.page import Page
+from experiments.lab.show.table import Table
 
 EVIL = "<script>alert('x')</script>&\""
 

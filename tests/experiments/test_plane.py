@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.lab import plane, random_networks
+from experiments.born_dead import plane, random_networks
 
 
 def test_the_plane_against_numpy_with_very_many_inputs():

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import plasticity
-from experiments.lab import permuted_tasks
-from experiments.lab.batches import Images
-from experiments.lab.errors import LabError
-from experiments.lab.initialisations import initial_params
-from experiments.lab.redo import restart
+from experiments.lab.data.batches import Images
+from experiments.lab.nets.initialisations import initial_params
+from experiments.lab.run.errors import LabError
+from experiments.plasticity import experiment as plasticity
+from experiments.plasticity import permuted_tasks
+from experiments.plasticity.redo import restart
 
 COUNTS = permuted_tasks.Counts._fields
 RANDOM = np.random.default_rng(0)

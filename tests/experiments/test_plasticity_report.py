@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from experiments import plasticity
-from experiments.lab.lives import lives_of
-from experiments.lab.statistics import estimate
-from experiments.reports import plasticity as report
-from experiments.reports.plasticity_layers import ratio, waking, waking_table
-from experiments.reports.plasticity_plots import over_tasks
+from experiments.lab.analysis.lives import lives_of
+from experiments.lab.analysis.statistics import estimate
+from experiments.plasticity import experiment as plasticity
+from experiments.plasticity import report
+from experiments.plasticity.layers import ratio, waking, waking_table
+from experiments.plasticity.plots import over_tasks
 
 
 def test_a_ratio_over_seeds():

@@ -10,13 +10,13 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import pretrained
-from experiments.lab import photographs
-from experiments.lab.errors import LabError
-from experiments.lab.ncnn_files import convolutions, read_ncnn
+from experiments.lab.run.errors import LabError
 from experiments.models import upconv7
-from experiments.models.pretrained import NETWORKS, by_ncnn
-from experiments.reports.pretrained import in_depth
+from experiments.pretrained import experiment as pretrained
+from experiments.pretrained import photographs
+from experiments.pretrained.ncnn_files import convolutions, read_ncnn
+from experiments.pretrained.report import in_depth
+from experiments.pretrained.weights import NETWORKS, by_ncnn
 
 PARAM = """7767517
 4 4

@@ -12,14 +12,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from experiments.lab import experiment, plots
-from experiments.lab.experiment import Outcome
+from experiments.lab.run import experiment
+from experiments.lab.run.experiment import Outcome
+from experiments.lab.show import plots
 
 pytest.importorskip("matplotlib")  # without it a summary says so in place of its figures
 
-ROOT = Path(experiment.__file__).parents[2]
-RESULTS = ROOT / "experiments" / "results"
-NAMES = sorted(path.parent.name for path in RESULTS.glob("*/rows.jsonl"))
+ROOT = Path(experiment.__file__).parents[3]
+EXPERIMENTS = ROOT / "experiments"
+NAMES = sorted(path.parents[1].name for path in EXPERIMENTS.glob("*/results/rows.jsonl"))
 NUMBER = r"(?<![\w.])[+-]?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?"
 
 
@@ -47,7 +48,7 @@ def arguments(name, config, summary):
 
 def recorded_config(module, name, out):
     """The configuration that config.json tells; a setting that a run has worked out is left as the default."""
-    noted = json.loads((RESULTS / name / "config.json").read_text())
+    noted = json.loads((EXPERIMENTS / name / "results" / "config.json").read_text())
     fields = {field.name for field in dataclasses.fields(module.Config)} & set(noted)
     values = {key: noted[key] for key in fields if not isinstance(noted[key], dict)}
     return module.Config(
@@ -62,8 +63,8 @@ def without_what_it_took(summary):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_summary_is_what_the_recorded_rows_give(name, tmp_path, monkeypatch):
-    module = importlib.import_module(f"experiments.{name}")
-    report = importlib.import_module(f"experiments.reports.{name}")
+    module = importlib.import_module(f"experiments.{name}.experiment")
+    report = importlib.import_module(f"experiments.{name}.report")
 
     def without_drawing(*given, figures, **named):
         blank = [
@@ -73,25 +74,27 @@ def test_a_summary_is_what_the_recorded_rows_give(name, tmp_path, monkeypatch):
         experiment.write_up(*given, figures=blank, **named)
 
     monkeypatch.setattr(report, "write_up", without_drawing)
-    committed = (RESULTS / name / "summary.md").read_text()
-    about = json.loads((RESULTS / name / "environment.json").read_text())
+    committed = (EXPERIMENTS / name / "results" / "summary.md").read_text()
+    about = json.loads((EXPERIMENTS / name / "results" / "environment.json").read_text())
     monkeypatch.setattr(sys, "argv", ["", *shlex.split(about["command"])[3:]])
     config = recorded_config(module, name, tmp_path)
-    rows = [json.loads(line) for line in (RESULTS / name / "rows.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line) for line in (EXPERIMENTS / name / "results" / "rows.jsonl").read_text().splitlines()
+    ]
     report.report(config, Outcome(rows, about["seconds"], 0), *arguments(name, config, committed))
     again = (tmp_path / "summary.md").read_text()
     assert without_what_it_took(again) == without_what_it_took(committed)
     pictures = set(re.findall(r"\]\((\w+\.png)\)", committed))
-    assert pictures == {path.name for path in (RESULTS / name).glob("*.png")}
+    assert pictures == {path.name for path in (EXPERIMENTS / name / "results").glob("*.png")}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recorded_run_tells_how_long_it_took_and_how_to_repeat_it(name):
-    about = json.loads((RESULTS / name / "environment.json").read_text())
+    about = json.loads((EXPERIMENTS / name / "results" / "environment.json").read_text())
     assert about["seconds"] > 0
     assert about["command"].startswith(f"python -m experiments.{name}")
     assert "--fresh" not in about["command"]
-    assert f"Took {about['seconds']} s on " in (RESULTS / name / "summary.md").read_text()
+    assert f"Took {about['seconds']} s on " in (EXPERIMENTS / name / "results" / "summary.md").read_text()
 
 
 def rows_of_the_tables():
@@ -99,7 +102,7 @@ def rows_of_the_tables():
     for path, column in ((ROOT / "experiments" / "README.md", 3), (ROOT / "README.md", 2)):
         for line in path.read_text(encoding="utf-8").splitlines():
             cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
-            named = re.search(r"results/(\w+)/summary\.md|`(\w+)`", cells[0]) if cells else None
+            named = re.search(r"(\w+)/results/summary\.md|`(\w+)`", cells[0]) if cells else None
             name = named and (named[1] or named[2])
             if name in NAMES:
                 yield pytest.param(name, cells[column], id=f"{path.parent.name}-{name}")
@@ -115,8 +118,8 @@ def test_a_figure_of_a_readme_is_in_the_summary(name, measured):
 
     A figure can be there by chance: this finds rows that were not brought up to date, and proves none.
     """
-    summary = (RESULTS / name / "summary.md").read_text()
-    there = figures_of(summary) + figures_of((ROOT / "experiments" / f"{name}.py").read_text())
+    summary = (EXPERIMENTS / name / "results" / "summary.md").read_text()
+    there = figures_of(summary) + figures_of((EXPERIMENTS / name / "experiment.py").read_text())
     ends = [
         mean + sign * half
         for mean, half in (figures_of(pair) for pair in re.findall(rf"{NUMBER} ± {NUMBER}", summary))

@@ -5,9 +5,9 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import signal_gain
-from experiments.lab.errors import LabError
-from experiments.reports.signal_gain import expected
+from experiments.lab.run.errors import LabError
+from experiments.signal_gain import experiment as signal_gain
+from experiments.signal_gain.report import expected
 from jax_leaky import leaky_he_normal
 
 

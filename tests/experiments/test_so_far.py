@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.lab import experiment, plots, store, sweep
+from experiments.lab.run import experiment, store, sweep
+from experiments.lab.show import plots
 
 FAST = {
     "born_dead": {"networks": 500, "depths": (3, 4)},
@@ -40,7 +41,7 @@ class Cut:
     """A finished smoke run, and reports from a part of its rows."""
 
     def __init__(self, name, out, monkeypatch):
-        self.module = importlib.import_module(f"experiments.{name}")
+        self.module = importlib.import_module(f"experiments.{name}.experiment")
         self.config = self.module.Config(
             out=out, **{**self.module.PRESETS["smoke"], **(FAST | SLOW)[name], "smoke": True}
         )
@@ -84,8 +85,10 @@ def cut(request, tmp_path_factory):
 
 
 def test_every_experiment_with_the_flag_is_here():
-    scripts = Path(experiment.__file__).parents[1].glob("*.py")
-    with_flags = {path.stem for path in scripts if re.search(r"class Config\(Flags\)", path.read_text())}
+    scripts = Path(experiment.__file__).parents[2].glob("*/experiment.py")
+    with_flags = {
+        path.parent.name for path in scripts if re.search(r"class Config\(Flags\)", path.read_text())
+    }
     assert with_flags - {"pretrained"} == {*FAST, *SLOW}  # that one has no sweep
 
 
@@ -116,7 +119,7 @@ def test_a_report_of_every_prefix(cut):
 )
 def test_an_interrupt_names_the_flag_of_a_script_that_has_it(flags, advice):
     script = f"""
-from experiments.lab import interrupt
+from experiments.lab.run import interrupt
 class Config:
     out = "runs"
     {flags}

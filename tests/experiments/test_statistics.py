@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from experiments.lab.cells import Units, cells_of
-from experiments.lab.statistics import estimate
+from experiments.lab.analysis.cells import Units, cells_of
+from experiments.lab.analysis.statistics import estimate
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 20])

@@ -3,8 +3,8 @@ import os
 
 import pytest
 
-from experiments.lab import store
-from experiments.lab.errors import LabError
+from experiments.lab.run import store
+from experiments.lab.run.errors import LabError
 
 IDENTITY = {"experiment": "toy", "steps": 3}
 

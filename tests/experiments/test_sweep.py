@@ -10,9 +10,9 @@ from pathlib import Path
 
 import jax
 import pytest
-import toy_experiment as toy
 
-from experiments.lab import store
+from experiments.lab.run import store
+from tests.experiments import toy_experiment as toy
 
 PROGRAM = Path(toy.__file__)
 

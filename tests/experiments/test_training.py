@@ -6,8 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import dead_neurons
-from experiments.lab import mlp, watch
+from experiments.dead_neurons import experiment as dead_neurons
+from experiments.lab.nets import mlp, watch
 
 HIDDEN, FEATURES, BATCH, CLASSES = (7, 5), 6, 11, 10
 

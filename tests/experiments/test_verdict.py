@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from experiments.lab.statistics import Estimate
-from experiments.lab.verdict import Finding, binomial, verdict_table
+from experiments.lab.analysis.statistics import Estimate
+from experiments.lab.analysis.verdict import Finding, binomial, verdict_table
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.lab import processes
+from experiments.lab.run import processes
 from jax_leaky import census
 
 BATCHES = np.random.default_rng(0).normal(size=(8, 16, 5)).astype(np.float32)

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.lab import interrupt, processes, store
-from experiments.lab.sweep import Group, fingerprint, sweep
+from experiments.lab.run import interrupt, processes, store
+from experiments.lab.run.sweep import Group, fingerprint, sweep
 
 DATA = np.linspace(-1, 1, 64, dtype=np.float32)
 

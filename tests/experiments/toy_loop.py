@@ -8,11 +8,11 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from toy_experiment import DATA, Row
 
-from experiments.lab import interrupt, processes, store
-from experiments.lab.loop import Loop, loop
-from experiments.lab.sweep import fingerprint
+from experiments.lab.run import interrupt, processes, store
+from experiments.lab.run.loop import Loop, loop
+from experiments.lab.run.sweep import fingerprint
+from tests.experiments.toy_experiment import DATA, Row
 
 
 def begin(row, data):

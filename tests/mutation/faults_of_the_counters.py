@@ -1,10 +1,10 @@
 """Faults of the counters and of the census: a check dropped, maxima merged as minima, a carry lost, ..."""
 
-from fault import Fault
+from tests.mutation.fault import Fault
 
-COUNTS = "units/test_units_counts.py"
-DEFINITIONS = "units/test_units_definitions.py"
-TALLY = "census/test_census_tally.py"
+COUNTS = "units/test_counts.py"
+DEFINITIONS = "units/test_definitions.py"
+TALLY = "census/test_tally.py"
 
 UNITS = [
     Fault(
@@ -54,7 +54,7 @@ UNITS = [
         "units/_tally.py",
         "z_max=jnp.maximum(first.z_max, second.z_max)",
         "z_max=jnp.minimum(first.z_max, second.z_max)",
-        "units/test_units_properties.py::test_the_counts_are_those_of_the_definitions",
+        "units/test_properties.py::test_the_counts_are_those_of_the_definitions",
     ),
     Fault(
         "the greatest of two counts is their least",
@@ -75,7 +75,7 @@ UNITS = [
         "units/_counts.py",
         "last_fired=_wide.maximum(first.last_fired, second.last_fired)",
         "last_fired=first.last_fired",
-        "units/test_units_properties.py::test_any_split_and_any_order_of_merging",
+        "units/test_properties.py::test_any_split_and_any_order_of_merging",
     ),
     Fault(
         "a later batch without a firing moves the last firing",
@@ -103,14 +103,14 @@ UNITS = [
         "units/_pair.py",
         "error = error + (first.low + second.low)",
         "error = first.low + second.low",
-        "units/test_units_properties.py::test_a_long_sum_in_any_order_is_the_same_to_1e_10",
+        "units/test_properties.py::test_a_long_sum_in_any_order_is_the_same_to_1e_10",
     ),
     Fault(
         "a layer with non-finite values is valid",
         "units/_definitions.py",
         "valid = ~_wide.is_zero(counts.n) & jnp.all(_wide.is_zero(counts.nonfinite))",
         "valid = ~_wide.is_zero(counts.n)",
-        "units/test_units_properties.py::test_one_non_finite_value_anywhere_makes_the_row_null",
+        "units/test_properties.py::test_one_non_finite_value_anywhere_makes_the_row_null",
     ),
     Fault(
         "a layer without samples is valid",
@@ -131,7 +131,7 @@ UNITS = [
         "units/_definitions.py",
         '"dead": jnp.where(slope == 0,',
         '"dead": jnp.where(slope >= 0,',
-        "units/test_units_summary.py::test_dead_is_not_claimed_for_a_leaky_layer",
+        "units/test_summary.py::test_dead_is_not_claimed_for_a_leaky_layer",
     ),
     Fault(
         "the mean slope forgets the slope",
@@ -152,7 +152,7 @@ UNITS = [
         "units/_transitions.py",
         "jnp.sum(now * (1 - was)), jnp.sum(was * (1 - now))",
         "jnp.sum(was * (1 - now)), jnp.sum(now * (1 - was))",
-        "units/test_units_transitions.py::test_died_revived_and_overlap_on_paper",
+        "units/test_transitions.py::test_died_revived_and_overlap_on_paper",
     ),
 ]
 
@@ -190,13 +190,13 @@ CENSUS = [
         "_census/_tally.py",
         "newer._replace(end=older.end + newer.end, last_fired=last_fired)",
         "newer._replace(end=newer.end, last_fired=last_fired)",
-        "census/test_census_properties.py::test_censuses_add_up_and_the_brackets_do_not_matter",
+        "census/test_properties.py::test_censuses_add_up_and_the_brackets_do_not_matter",
     ),
     Fault(
         "what is packed is unpacked in another order",
         "_census/_packed.py",
         "index, taken[field] = taken[field], taken[field] + 1",
         "index, taken[field] = -1 - taken[field], taken[field] + 1",
-        "census/test_census_measures.py",
+        "census/test_measures.py",
     ),
 ]

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from faults_of_the_counters import CENSUS, UNITS
-from faults_of_the_op import OP
+
+from tests.mutation.faults_of_the_counters import CENSUS, UNITS
+from tests.mutation.faults_of_the_op import OP
 
 ROOT = Path(__file__).parents[2]
 FAULTS = OP + UNITS + CENSUS

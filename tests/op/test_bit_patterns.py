@@ -8,14 +8,14 @@ from typing import get_args
 
 import jax
 import jax.numpy as jnp
-import leaky_relu_oracle as oracle
 import ml_dtypes
 import numpy as np
 import pytest
 from jax import lax
 
 from jax_leaky import leaky_relu
-from jax_leaky._sign import Residual
+from jax_leaky._op._residual import Residual
+from tests.op import oracle
 
 RESIDUALS = get_args(Residual)
 SLOPES = (0.0, 0.01, 0.2, 1.0)

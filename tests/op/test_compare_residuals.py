@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 import jax_leaky
-from jax_leaky._residuals import compare_residuals
+from jax_leaky._compare_residuals import compare_residuals
 
 CHOICES = ["as written", "jax.nn", "bits", "mask", "output"]
 

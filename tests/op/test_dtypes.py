@@ -2,11 +2,11 @@
 
 import jax
 import jax.numpy as jnp
-import leaky_relu_oracle as oracle
 import numpy as np
 import pytest
 
 from jax_leaky import leaky_relu
+from tests.op import oracle
 
 FLOATS = [jnp.float32, jnp.bfloat16, jnp.float16, jnp.float8_e4m3fn, jnp.float8_e5m2]
 

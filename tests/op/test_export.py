@@ -4,12 +4,12 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import leaky_relu_oracle as oracle
 import numpy as np
 import pytest
 from jax import export
 
 from jax_leaky import leaky_relu
+from tests.op import oracle
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 SHAPE = (3, 16)

@@ -4,11 +4,11 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import leaky_relu_oracle as oracle
 import numpy as np
 import pytest
 
 from jax_leaky import leaky_relu
+from tests.op import oracle
 
 X = np.random.default_rng(0).standard_normal((3, 10)).astype(np.float32)
 TANGENT = np.random.default_rng(1).standard_normal(X.shape).astype(np.float32)

@@ -9,15 +9,15 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import leaky_relu_oracle as oracle
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from op_compositions import FORWARD_ONLY, ONCE, TRANSFORMATIONS, compose
 
 from jax_leaky import leaky_relu
+from tests.op import oracle
+from tests.op.compositions import FORWARD_ONLY, ONCE, TRANSFORMATIONS, compose
 
 settings.register_profile("quick", max_examples=40, deadline=None, derandomize=True)
 settings.register_profile(

@@ -7,13 +7,13 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import leaky_relu_oracle as oracle
 import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jax_leaky import leaky_relu
+from tests.op import oracle
 
 DEVICES = 4
 COLLECTIVE = re.compile(

@@ -4,12 +4,12 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import leaky_relu_oracle as oracle
 import numpy as np
 import pytest
 from flax import nnx
 
 from jax_leaky import leaky_relu
+from tests.op import oracle
 
 MODES = [("bits", False), ("mask", False), ("output", False), ("bits", True), ("mask", True)]
 X = np.random.default_rng(0).standard_normal((4, 6)).astype(np.float32)

@@ -4,13 +4,13 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import leaky_relu_oracle as oracle
 import ml_dtypes
 import numpy as np
 import pytest
 from flax import nnx
 
 from jax_leaky import leaky_relu
+from tests.op import oracle
 
 X = np.random.default_rng(0).standard_normal((4, 6)).astype(np.float32)
 COTANGENT = np.random.default_rng(1).standard_normal(X.shape).astype(np.float32)

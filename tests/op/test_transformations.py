@@ -4,12 +4,12 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import leaky_relu_oracle as oracle
 import numpy as np
 import pytest
 from jax.experimental import checkify
 
 from jax_leaky import leaky_relu
+from tests.op import oracle
 
 SLOPE = 0.25
 X = np.random.default_rng(0).standard_normal((3, 10)).astype(np.float32)

@@ -4,12 +4,12 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import leaky_relu_oracle as oracle
 import ml_dtypes
 import numpy as np
 import pytest
 
 from jax_leaky import leaky_relu
+from tests.op import oracle
 
 FLUSHED = (jnp.float64, jnp.float32, jnp.bfloat16)  # XLA's CPU backend takes their subnormals for zero
 KEPT = (

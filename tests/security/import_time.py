@@ -4,7 +4,7 @@ import ast
 import re
 from collections.abc import Iterable, Iterator, Set
 
-from source_scan import Source
+from tests.security.source_scan import Source
 
 NEVER_AT_IMPORT = ("TYPE_CHECKING", "__name__ == '__main__'")
 # Why a call may stand outside of every function, and the names of such calls.

@@ -33,7 +33,7 @@ READERS = re.compile(
 ALLOWED_READERS = {
     "json.loads": "JSON holds no code",
     "numpy.load": "only with allow_pickle=False, see below",
-    "experiments.lab.data.load": "our own: IDX files, arrays without pickles, what scikit-learn ships",
+    "experiments.lab.data.datasets.load": "our own: IDX files, arrays without pickles, what scikit-learn ships",
     "jax_leaky._census._json.loads": "our own: JSON",
     "checkpoint.load": "Checkpoint's: numbers by numpy.frombuffer, in the program's shapes, under a checksum",
     "folder.load": "RunFolder's: lines of JSON under a checksum",
@@ -41,7 +41,7 @@ ALLOWED_READERS = {
     "jax_leaky.units._storage.load": "our own: arrays without pickles, no larger than they say",
 }
 ALLOWED_IN = {
-    "experiments/lab/lifeline.py": {
+    "experiments/lab/run/lifeline.py": {
         "socket.create_connection": "to process 0 of the same run, at the address that JAX's own connection has",
         "socket.create_server": "for those who know the run's secret word",
     },
@@ -51,7 +51,7 @@ EVALUATE = re.compile(
     r"pty\.\w+"
 )
 # A parameter of one of these functions is a command.
-STARTERS = {"start": "experiments.lab.processes hands it sys.executable and the name of an experiment"}
+STARTERS = {"start": "experiments.lab.run.processes hands it sys.executable and the name of an experiment"}
 
 
 class Refusal(NamedTuple):

@@ -9,9 +9,9 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from experiments.lab.data import load
-from experiments.lab.errors import LabError
-from experiments.lab.idx import read_idx
+from experiments.lab.data.datasets import load
+from experiments.lab.data.idx import read_idx
+from experiments.lab.run.errors import LabError
 
 NAMES = (
     "train-images-idx3-ubyte",

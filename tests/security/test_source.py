@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from import_time import acts, makers
-from source_scan import refusals
+
+from tests.security.import_time import acts, makers
+from tests.security.source_scan import refusals
 
 ROOT = Path(__file__).parents[2]
 FILES = [path for package in ("jax_leaky", "experiments") for path in sorted((ROOT / package).rglob("*.py"))]
@@ -90,7 +91,7 @@ import json; json.loads(text)
 import re; re.compile(text)
 import jax; jax.jit(f).lower(x).compile()
 import numpy as np; np.load(file, allow_pickle=False)
-import importlib; importlib.import_module(f"experiments.benchmarks.{name}")
+import importlib; importlib.import_module(f"experiments.benchmark.{name}")
 import subprocess, sys; subprocess.Popen([sys.executable, "-m", "experiments"])
 """.strip().splitlines()
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jax_leaky.tracing import observe
+from jax_leaky._tracing import observe
 
 # Small fractions of two: every product and sum is exact, so that no choice of XLA's (which operations it fuses into
 # one loop changes how a product of small matrices is rounded) can hide or feign a difference.

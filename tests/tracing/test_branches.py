@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from tracing_oracle import (
+
+from jax_leaky._tracing import list_sites, observe
+from tests.tracing.oracle import (
     W,
     X,
     by_kind,
@@ -17,8 +19,6 @@ from tracing_oracle import (
     plain,
     unchanged,
 )
-
-from jax_leaky.tracing import list_sites, observe
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])

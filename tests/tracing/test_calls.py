@@ -4,7 +4,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 from jax import lax
-from tracing_oracle import (
+
+from jax_leaky._tracing import list_sites, observe
+from tests.tracing.oracle import (
     W,
     X,
     count,
@@ -13,8 +15,6 @@ from tracing_oracle import (
     plain,
     unchanged,
 )
-
-from jax_leaky.tracing import list_sites, observe
 
 
 @pytest.mark.parametrize("policy", [None, jax.checkpoint_policies.dots_saveable])

@@ -12,8 +12,8 @@ from jax import lax
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jax_leaky.tracing import _jax_internals as internals
-from jax_leaky.tracing._plan import CONSTRUCTS, UNSEEN
+from jax_leaky._tracing import _jax_internals as internals
+from jax_leaky._tracing._plan import CONSTRUCTS, UNSEEN
 
 X = jnp.array([[-1.0, 2.0], [3.0, -4.0]])
 

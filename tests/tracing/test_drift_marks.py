@@ -7,7 +7,7 @@ from jax import lax
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
-from jax_leaky.tracing import _jax_internals as internals
+from jax_leaky._tracing import _jax_internals as internals
 
 X = jnp.array([[-1.0, 2.0], [3.0, -4.0]])
 TRANSFORMS = {

@@ -5,9 +5,9 @@ import functools
 import jax
 import jax.numpy as jnp
 import pytest
-from small_network import W, X, firing, mlp
 
-from jax_leaky.tracing import list_sites, observe
+from jax_leaky._tracing import list_sites, observe
+from tests.tracing.small_network import W, X, firing, mlp
 
 
 def test_names_do_not_depend_on_jit_shape_grad_or_the_call():

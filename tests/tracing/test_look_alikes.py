@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 from jax import lax
 
-from jax_leaky.tracing import list_sites
+from jax_leaky._tracing import list_sites
 
 X = jnp.linspace(-3.0, 3.0, 12).reshape(3, 4)
 

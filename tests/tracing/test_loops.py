@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from tracing_oracle import (
+
+from jax_leaky._tracing import Reached, Traced, Visitor, list_sites, observe
+from tests.tracing.oracle import (
     W,
     X,
     count,
@@ -17,8 +19,6 @@ from tracing_oracle import (
     steps,
     unchanged,
 )
-
-from jax_leaky.tracing import Reached, Traced, Visitor, list_sites, observe
 
 
 @pytest.mark.parametrize("reverse", [False, True])

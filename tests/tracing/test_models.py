@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small_network import firing
 
-from jax_leaky.tracing import list_sites, observe, swap
+from jax_leaky._tracing import list_sites, observe, swap
+from tests.tracing.small_network import firing
 
 KEYS = jax.random.split(jax.random.key(2), 4)
 IMAGES = jax.random.normal(KEYS[0], (4, 8, 8, 3))

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from small_network import firing
 
-from jax_leaky.tracing import list_sites, observe
+from jax_leaky._tracing import list_sites, observe
+from tests.tracing.small_network import firing
 
 ROWS = jax.random.normal(jax.random.key(2), (16, 5))
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from jax import lax
 from jax.experimental import checkify
-from small_network import KEYS, W, X, firing, mlp
 
-from jax_leaky.tracing import Site, list_sites, observe
+from jax_leaky._tracing import Site, list_sites, observe
+from tests.tracing.small_network import KEYS, W, X, firing, mlp
 
 
 def same(a, b):

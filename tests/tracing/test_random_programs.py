@@ -15,7 +15,7 @@ import pytest
 from jax import lax
 
 from jax_leaky import leaky_relu
-from jax_leaky.tracing import Reached, list_sites, observe, swap
+from jax_leaky._tracing import Reached, list_sites, observe, swap
 
 UNITS = 4
 

@@ -7,7 +7,7 @@ import pytest
 from jax import lax
 
 from jax_leaky import leaky_relu
-from jax_leaky.tracing import KINDS, list_sites
+from jax_leaky._tracing import KINDS, list_sites
 
 X = jnp.linspace(-3.0, 3.0, 12).reshape(3, 4)
 

@@ -7,7 +7,9 @@ import pytest
 from jax import lax
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
-from tracing_oracle import (
+
+from jax_leaky._tracing import list_sites, observe
+from tests.tracing.oracle import (
     W,
     X,
     by_kind,
@@ -19,8 +21,6 @@ from tracing_oracle import (
     plain,
     unchanged,
 )
-
-from jax_leaky.tracing import list_sites, observe
 
 
 def test_a_jit_with_shardings():

@@ -8,7 +8,7 @@ from jax import lax
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
-from jax_leaky.tracing import Traced, Visitor, list_sites, observe, swap
+from jax_leaky._tracing import Traced, Visitor, list_sites, observe, swap
 
 KEYS = jax.random.split(jax.random.key(3), 4)
 X = jax.random.randint(KEYS[0], (8, 6), -8, 9) / 4

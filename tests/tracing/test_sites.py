@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 from jax import lax
 
-from jax_leaky.tracing import Opaque, Site, SiteList, list_sites
+from jax_leaky._tracing import Opaque, Site, SiteList, list_sites
 
 X = jnp.ones((2, 4))
 

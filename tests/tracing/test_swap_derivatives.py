@@ -9,10 +9,10 @@ import pytest
 from jax import lax
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
-from tracing_oracle import W, X
 
 from jax_leaky import leaky_relu
-from jax_leaky.tracing import list_sites, observe, swap
+from jax_leaky._tracing import list_sites, observe, swap
+from tests.tracing.oracle import W, X
 
 INSTEAD = "give the loss to swap and differentiate the result"
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jax_leaky.tracing import _jax_internals as internals
-from jax_leaky.tracing import _rehearsal, list_sites, observe
+from jax_leaky._tracing import _jax_internals as internals
+from jax_leaky._tracing import _rehearsal, list_sites, observe
 
 X = jnp.array([[-1.0, 2.0], [3.0, -4.0]])
 

@@ -7,15 +7,15 @@ import pytest
 from jax import lax
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
-from tracing_oracle import (
+
+from jax_leaky._tracing import Traced, Visitor, list_sites, observe
+from tests.tracing.oracle import (
     W,
     X,
     count,
     layer,
     merge,
 )
-
-from jax_leaky.tracing import Traced, Visitor, list_sites, observe
 
 
 def test_a_loop_over_layers_with_merge_takes_no_memory_per_step():

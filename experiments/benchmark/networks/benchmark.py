@@ -22,15 +22,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from experiments.benchmarks import deviceless
-from experiments.benchmarks.networks_cases import NETWORKS
-from experiments.benchmarks.networks_figures import DTYPES
-from experiments.benchmarks.networks_tables import to_markdown
-from experiments.lab import devices, store
-from experiments.lab.errors import LabError
+from experiments.benchmark import deviceless
+from experiments.benchmark.networks.cases import NETWORKS
+from experiments.benchmark.networks.figures import DTYPES
+from experiments.benchmark.networks.tables import to_markdown
+from experiments.lab.run import devices, store
+from experiments.lab.run.errors import LabError
 
-RESULTS = Path(__file__).parent.parent / "results"
-FOUND = Path(__file__).with_name("networks_found.md")
+RESULTS = Path(__file__).parents[1] / "results"
+FOUND = Path(__file__).with_name("found.md")
 NO_TORCH = (
     "PyTorch is not installed: no comparison with it; pip install torch, and the same command makes it."
 )
@@ -55,7 +55,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="how often each is timed on the CPU; 0 for not at all; default: %(default)s",
     )
     parser.add_argument(
-        "--record", action="store_true", help="write these parts of experiments/results/benchmark_networks.*"
+        "--record", action="store_true", help="write these parts of experiments/benchmark/results/networks.*"
     )
 
 
@@ -97,7 +97,7 @@ def describe(platform: str, rounds: int) -> dict[str, Any]:
 
 def measure(platform: str, names: list[str], rounds: int) -> dict[str, list[dict[str, Any]]]:
     """All figures of a platform, by network, from a process of its own."""
-    command = [sys.executable, "-m", "experiments.benchmarks.networks_figures", platform]
+    command = [sys.executable, "-m", "experiments.benchmark.networks.figures", platform]
     figures: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     with tempfile.TemporaryFile("w+") as errors:  # the compilers complain that their devices are not there
         process = subprocess.Popen(
@@ -123,7 +123,7 @@ def measure(platform: str, names: list[str], rounds: int) -> dict[str, list[dict
 
 def record(found: dict[str, Any]) -> dict[str, Any]:
     """Writes the results, keeping those of platforms and networks that were not measured now; returns all of them."""
-    path = RESULTS / "benchmark_networks.json"
+    path = RESULTS / "networks.json"
     earlier = json.loads(path.read_text()) if path.exists() else {}
     both: dict[str, Any] = {}
     for platform in DTYPES:
@@ -132,5 +132,5 @@ def record(found: dict[str, Any]) -> dict[str, Any]:
             both[platform] = {name: parts[name] for name in NETWORKS if name in parts}
     RESULTS.mkdir(exist_ok=True)
     store.write(path, store.dump(both, indent=1) + "\n")
-    store.write(RESULTS / "benchmark_networks.md", to_markdown(both, FOUND.read_text()))
+    store.write(RESULTS / "networks.md", to_markdown(both, FOUND.read_text()))
     return both

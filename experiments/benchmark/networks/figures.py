@@ -19,11 +19,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.benchmarks import deviceless
-from experiments.benchmarks.networks_cases import ACTIVATIONS, NETWORKS, Network
+from experiments.benchmark import deviceless
+from experiments.benchmark.networks.cases import ACTIVATIONS, NETWORKS, Network
 
 if TYPE_CHECKING:
-    from experiments.benchmarks.networks_torch import Trainer
+    from experiments.benchmark.networks.torch_training import Trainer
 
 DTYPES = {"cpu": jnp.float32, "cuda": jnp.bfloat16}
 EAGER, COMPILED = "PyTorch eager", "torch.compile"
@@ -94,7 +94,7 @@ def _training(network: Network, program: Any) -> Run:
 
 
 def _torch(name: str, compiled: bool) -> Trainer:
-    from experiments.benchmarks.networks_torch import Trainer  # here, because PyTorch may be absent
+    from experiments.benchmark.networks.torch_training import Trainer  # here, because PyTorch may be absent
 
     network = NETWORKS[name]
     inputs = [np.asarray(value) for value in network.arguments(network.timed_batch)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments.benchmarks.networks_cases import ACTIVATIONS, NETWORKS
+from experiments.benchmark.networks.cases import ACTIVATIONS, NETWORKS
 
 _TITLES = {"cpu": "CPU", "cuda": "H100"}
 _NAMES = {

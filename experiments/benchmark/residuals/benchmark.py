@@ -21,15 +21,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from experiments.benchmarks import deviceless, residual_times
-from experiments.benchmarks.blocks import BLOCKS, REMAT_BLOCKS
-from experiments.benchmarks.residual_figures import DTYPES, ROWS
-from experiments.benchmarks.residual_tables import to_markdown
-from experiments.lab import devices, store
-from experiments.lab.errors import LabError
+from experiments.benchmark import deviceless
+from experiments.benchmark.residuals import times as residual_times
+from experiments.benchmark.residuals.blocks import BLOCKS, REMAT_BLOCKS
+from experiments.benchmark.residuals.figures import DTYPES, ROWS
+from experiments.benchmark.residuals.tables import to_markdown
+from experiments.lab.run import devices, store
+from experiments.lab.run.errors import LabError
 
-RESULTS = Path(__file__).parent.parent / "results"
-TRIED = Path(__file__).with_name("residuals_tried.md")
+RESULTS = Path(__file__).parents[1] / "results"
+TRIED = Path(__file__).with_name("tried.md")
 PROCESSES = 5  # that time the blocks; see residual_times
 BLOCK_NAMES = [block.name for block in BLOCKS + REMAT_BLOCKS]
 _COMPILERS = {"cpu": "jaxlib", "cuda": "jax-cuda12-pjrt", "tpu": "libtpu"}
@@ -58,7 +59,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="as the table names them; default: all",
     )
     parser.add_argument(
-        "--record", action="store_true", help="write these platforms' part of experiments/results/residuals.*"
+        "--record",
+        action="store_true",
+        help="write these platforms' part of experiments/benchmark/results/residuals.*",
     )
 
 
@@ -133,7 +136,7 @@ def measure(platform: str, rounds: int, blocks: list[str]) -> list[dict[str, Any
 
 def _lines(title: str, module: str, *arguments: str) -> Iterator[dict[str, Any]]:
     """What a module of the benchmark prints in a process of its own."""
-    command = [sys.executable, "-m", f"experiments.benchmarks.{module}", *arguments]
+    command = [sys.executable, "-m", f"experiments.benchmark.{module}", *arguments]
     with tempfile.TemporaryFile("w+") as errors:  # the compilers complain that their devices are not there
         process = subprocess.Popen(
             command,

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jax_leaky import leaky_relu
-from jax_leaky._sign import Residual
+from jax_leaky._op._residual import Residual
 
 Activation = Callable[[Array], Array]
 UNITS = 1024

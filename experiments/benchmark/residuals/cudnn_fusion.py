@@ -1,4 +1,6 @@
-"""Which activations XLA fuses into a cuDNN convolution on an H100: `python -m experiments.benchmarks.cudnn_fusion`.
+"""Which activations XLA fuses into a cuDNN convolution on an H100.
+
+    python -m experiments.benchmark.residuals.cudnn_fusion
 
 Two half-precision convolutions with bias, forward and in training, compiled with JAX_PLATFORMS=cpu for a card that
 need not be there. The flag that matters, xla_gpu_use_runtime_fusion, is off by default.
@@ -13,8 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from experiments.benchmarks import deviceless
-from experiments.benchmarks.blocks import ACTIVATIONS
+from experiments.benchmark import deviceless
+from experiments.benchmark.residuals.blocks import ACTIVATIONS
 
 LAYERS = 2
 

@@ -12,8 +12,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from experiments.benchmarks import deviceless, hlo
-from experiments.benchmarks.blocks import ACTIVATIONS, BLOCKS, LAYERS, REMAT_BLOCKS, UNITS, Block
+from experiments.benchmark import deviceless
+from experiments.benchmark.residuals import hlo
+from experiments.benchmark.residuals.blocks import ACTIVATIONS, BLOCKS, LAYERS, REMAT_BLOCKS, UNITS, Block
 
 # At 4096 rows a TPU v5e keeps every array in its 128 MiB of VMEM, and no choice needs any memory.
 ROWS = {"cpu": 4096, "cuda": 4096, "tpu": 65536}

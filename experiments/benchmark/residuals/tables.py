@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from experiments.benchmarks.blocks import ACTIVATIONS, BLOCKS, LAYERS
+from experiments.benchmark.residuals.blocks import ACTIVATIONS, BLOCKS, LAYERS
 
 Figures = dict[tuple[str, str], dict[str, Any]]
 _NAMES = {name: name for name in ACTIVATIONS} | {

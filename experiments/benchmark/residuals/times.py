@@ -15,8 +15,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from experiments.benchmarks.blocks import ACTIVATIONS, BLOCKS, Block
-from experiments.benchmarks.residual_figures import compile_block
+from experiments.benchmark.residuals.blocks import ACTIVATIONS, BLOCKS, Block
+from experiments.benchmark.residuals.figures import compile_block
 
 ROWS = 1024
 ROWS_OF_SCANNED_CONVOLUTIONS = 128  # for more XLA's CPU backend takes seconds

@@ -16,14 +16,16 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments import dead_neurons
-from experiments.benchmarks import matrix_rate
-from experiments.lab import batches, data, devices, store
-from experiments.lab.sweep import compile_groups, execute
-from experiments.lab.watch import recorded_steps
+from experiments.benchmark.sweep import matrix_rate
+from experiments.dead_neurons import experiment as dead_neurons
+from experiments.lab.data import batches
+from experiments.lab.data import datasets as data
+from experiments.lab.nets.watch import recorded_steps
+from experiments.lab.run import devices, store
+from experiments.lab.run.sweep import compile_groups, execute
 
 if TYPE_CHECKING:
-    from experiments.benchmarks.torch_rate import TorchRate
+    from experiments.benchmark.sweep.torch_rate import TorchRate
 
 _TORCH = "PyTorch eager, one process"
 _TORCH_BARE = "PyTorch eager, one process, nothing recorded"
@@ -40,7 +42,7 @@ _TRIED = (
     "XLA without XNNPACK or without its fusion emitters, YNN fusions of elementwise operations; on the Xeon the three "
     "slopes of a seed side by side (`vmap`), which makes one product of their first layers."
 )
-RESULTS = Path(__file__).parent.parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +52,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--rounds", type=int, default=5, help="how often each is measured; default: %(default)s"
     )
     parser.add_argument(
-        "--record", action="store_true", help="write experiments/results/benchmark_sweep.md and .json"
+        "--record", action="store_true", help="write experiments/benchmark/results/sweep.md and .json"
     )
 
 
@@ -114,8 +116,8 @@ def run(flags: argparse.Namespace) -> None:
     print(text)
     if flags.record:
         RESULTS.mkdir(exist_ok=True)
-        store.write(RESULTS / "benchmark_sweep.json", store.dump(results, indent=2) + "\n")
-        store.write(RESULTS / "benchmark_sweep.md", text)
+        store.write(RESULTS / "sweep.json", store.dump(results, indent=2) + "\n")
+        store.write(RESULTS / "sweep.md", text)
 
 
 def summarize(found: dict[str, list[float]], operations: float) -> dict[str, Any]:
@@ -194,6 +196,6 @@ def torch_rate(images: batches.Images, config: dead_neurons.Config) -> TorchRate
     except ImportError:
         print(NO_TORCH)
         return None
-    from experiments.benchmarks.torch_rate import TorchRate
+    from experiments.benchmark.sweep.torch_rate import TorchRate
 
     return TorchRate(images, config, devices.cores())

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from experiments.lab.sweep import CPU_OPTIONS
+from experiments.lab.run.sweep import CPU_OPTIONS
 
 SIZES = (512, 1024, 2048)
 _OPERATIONS = 1.5e10  # per measurement: long beside the clock, short beside the neighbours' whims

@@ -24,12 +24,14 @@ from typing import Any
 
 import jax
 
-from experiments import dead_neurons
-from experiments.lab import batches, data, devices, processes, store
-from experiments.lab.errors import LabError
-from experiments.lab.sweep import compile_groups, execute
+from experiments.dead_neurons import experiment as dead_neurons
+from experiments.lab.data import batches
+from experiments.lab.data import datasets as data
+from experiments.lab.run import devices, processes, store
+from experiments.lab.run.errors import LabError
+from experiments.lab.run.sweep import compile_groups, execute
 
-RESULTS = Path(__file__).parent.parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 DEVICES = (1, 2, 4, 8)
 _EVERYWHERE = {"JAX_PLATFORMS": "cpu", "NPROC": str(max(DEVICES))}
 CONFIG = dataclasses.replace(dead_neurons.Config(), seeds=2, steps=128, optimizers=("adam",))
@@ -41,7 +43,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--rounds", type=int, default=3, help="how often each case is measured; default: %(default)s"
     )
     parser.add_argument(
-        "--record", action="store_true", help="write experiments/results/benchmark_scaling.md and .json"
+        "--record", action="store_true", help="write experiments/benchmark/results/scaling.md and .json"
     )
 
 
@@ -69,8 +71,8 @@ def run(flags: argparse.Namespace) -> None:
     text = to_markdown(results)
     print(text)
     if flags.record:
-        store.write(RESULTS / "benchmark_scaling.json", store.dump(results, indent=2) + "\n")
-        store.write(RESULTS / "benchmark_scaling.md", text)
+        store.write(RESULTS / "scaling.json", store.dump(results, indent=2) + "\n")
+        store.write(RESULTS / "scaling.md", text)
     if not _equal(rows):
         raise LabError("the rows differ between the cases: see rows_sha256.")
 
@@ -119,7 +121,7 @@ def _measure(count: int, each: int) -> dict[str, Any]:
             }
             started.append(
                 subprocess.Popen(
-                    [sys.executable, "-m", "experiments.benchmarks.scaling", str(each), place],
+                    [sys.executable, "-m", "experiments.benchmark.sweep.scaling", str(each), place],
                     env=os.environ | _EVERYWHERE | (names if count > 1 else {}),
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from experiments.lab.batches import Images
+from experiments.lab.data.batches import Images
 
 OPTIMIZERS = {
     "sgd": lambda parameters, rate, **how: torch.optim.SGD(parameters, rate, momentum=0.9, **how),

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from experiments.benchmarks import torch_mlp
-from experiments.dead_neurons import LEARNING_RATES, Config
-from experiments.lab.batches import Images
+from experiments.benchmark.sweep import torch_mlp
+from experiments.dead_neurons.experiment import LEARNING_RATES, Config
+from experiments.lab.data.batches import Images
 
 
 class TorchRate:

@@ -16,13 +16,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from experiments import dead_neurons
-from experiments.benchmarks import matrix_rate
-from experiments.benchmarks.sweep import NO_TORCH, operations_per_network, torch_rate
-from experiments.lab import batches, data, devices, store
-from experiments.lab.sweep import compile_groups, execute
+from experiments.benchmark.sweep import matrix_rate
+from experiments.benchmark.sweep.benchmark import NO_TORCH, operations_per_network, torch_rate
+from experiments.dead_neurons import experiment as dead_neurons
+from experiments.lab.data import batches
+from experiments.lab.data import datasets as data
+from experiments.lab.run import devices, store
+from experiments.lab.run.sweep import compile_groups, execute
 
-RESULTS = Path(__file__).parent.parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 COMMAND = "python -m experiments.benchmark widths --record"
 NETWORKS = 2
 _PEERS = ("eager, one process", "compiled, one process", "eager, one process a core")
@@ -45,7 +47,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--steps", type=int, default=256, help="training steps of a network; default: %(default)s"
     )
     parser.add_argument(
-        "--record", action="store_true", help="write experiments/results/benchmark_widths.md and .json"
+        "--record", action="store_true", help="write experiments/benchmark/results/widths.md and .json"
     )
 
 
@@ -64,8 +66,8 @@ def run(flags: argparse.Namespace) -> None:
     text = to_markdown(results)
     print(text)
     if flags.record:
-        store.write(RESULTS / "benchmark_widths.json", store.dump(results, indent=2) + "\n")
-        store.write(RESULTS / "benchmark_widths.md", text)
+        store.write(RESULTS / "widths.json", store.dump(results, indent=2) + "\n")
+        store.write(RESULTS / "widths.md", text)
 
 
 def measure(

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.lab.statistics import Estimate, estimate
-from experiments.lab.store import Record
+from experiments.lab.analysis.statistics import Estimate, estimate
+from experiments.lab.run.store import Record
 
 Measure = Callable[[list[Record]], float | None]  # of one network's records
 

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.lab.paired import corrected_fisher, differences, is_shown, simultaneous
-from experiments.lab.statistics import Estimate, estimate
-from experiments.lab.store import Record
+from experiments.lab.analysis.paired import corrected_fisher, differences, is_shown, simultaneous
+from experiments.lab.analysis.statistics import Estimate, estimate
+from experiments.lab.run.store import Record
 
 Cell = tuple[str, float, float]  # optimizer, learning rate, slope
 _STEPS = "steps_to_target"

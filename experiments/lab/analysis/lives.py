@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.lab.paired import differences, simultaneous
-from experiments.lab.statistics import Estimate, estimate
-from experiments.lab.store import Record
+from experiments.lab.analysis.paired import differences, simultaneous
+from experiments.lab.analysis.statistics import Estimate, estimate
+from experiments.lab.run.store import Record
 
 Life = list[Record]  # in the order of the steps
 BASELINE = "relu"  # the arm that the others are compared with

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from scipy.special import stdtrit
 
-from experiments.lab.statistics import Estimate
+from experiments.lab.analysis.statistics import Estimate
 
 
 def differences(ours: Mapping[int, float | None], theirs: Mapping[int, float | None]) -> list[float]:

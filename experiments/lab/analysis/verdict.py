@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from experiments.lab.statistics import Estimate
-from experiments.lab.table import Table
+from experiments.lab.analysis.statistics import Estimate
+from experiments.lab.show.table import Table
 
 
 class Finding(NamedTuple):

@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from experiments.lab.data import Dataset
+from experiments.lab.data.datasets import Dataset
 
 
 class Images(NamedTuple):

@@ -1,4 +1,6 @@
-"""Builds the embedded subset of Fashion-MNIST from the full set: `python -m experiments.data.build_subset [FOLDER]`.
+"""Builds the embedded subset of Fashion-MNIST from the full set.
+
+    python -m experiments.lab.data.build_subset [FOLDER]
 
 The folder holds the four IDX files; by default it is the system's. The images and labels are always the same; the
 bytes of the archive depend on the zlib that packed it, and SHA256SUMS holds the checksum of both.
@@ -12,7 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.lab.data import CHECKSUMS, EMBEDDED, SYSTEM_FOLDER, balanced_subset, read_folder
+from experiments.lab.data.datasets import (
+    CHECKSUMS,
+    EMBEDDED,
+    SYSTEM_FOLDER,
+    balanced_subset,
+    read_folder,
+)
 
 
 def main() -> None:
@@ -29,7 +37,7 @@ def main() -> None:
     )
     archive = hashlib.sha256(EMBEDDED.read_bytes()).hexdigest()
     CHECKSUMS.write_text(
-        f"# the archive, and what experiments.lab.data.Dataset.sha256 gives for the arrays in it\n"
+        f"# the archive, and what experiments.lab.data.datasets.Dataset.sha256 gives for the arrays in it\n"
         f"{archive}  {EMBEDDED.name}\n{subset.sha256}  arrays\n"
     )
     print(f"{EMBEDDED.name}: {EMBEDDED.stat().st_size:,} bytes, {subset.describe()}")

@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.lab.errors import LabError
-from experiments.lab.idx import read_idx
+from experiments.lab.data.idx import read_idx
+from experiments.lab.run.errors import LabError
 
 SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # where Debian's dataset-fashion-mnist puts it
-EMBEDDED = Path(__file__).parent.parent / "data" / "fashion_mnist_5000_1000.npz"
+EMBEDDED = Path(__file__).with_name("fashion_mnist_5000_1000.npz")
 CHECKSUMS = EMBEDDED.with_name("SHA256SUMS")
 SUBSET_SEED = 20170825  # the day Fashion-MNIST was put on arXiv
 PER_CLASS = {"train": 500, "test": 100}

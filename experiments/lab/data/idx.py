@@ -15,7 +15,7 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-from experiments.lab.errors import LabError
+from experiments.lab.run.errors import LabError
 
 _UNSIGNED_BYTE = 0x08
 # 2 GiB is 45 times the images of MNIST. A header that asks for more is a mistake or an attack, and is refused

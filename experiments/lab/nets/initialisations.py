@@ -20,7 +20,7 @@ NAMES = {
 def initial_params(
     initialisation: str, key: Array, widths: Sequence[int], negative_slope: ArrayLike
 ) -> dict[str, dict[str, Array]]:
-    """Parameters for `experiments.lab.mlp.MLP`.
+    """Parameters for `experiments.lab.nets.mlp.MLP`.
 
     Args:
         initialisation: "uniform": weights and biases uniform in +-1/sqrt(fan_in), the default of PyTorch's layers;

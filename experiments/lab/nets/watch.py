@@ -10,8 +10,8 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from experiments.lab import store
-from experiments.lab.mlp import Look
+from experiments.lab.nets.mlp import Look
+from experiments.lab.run import store
 from jax_leaky import units
 
 MEASURES = (

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.lab import store
+from experiments.lab.run import store
 
 EVERY = 60.0  # seconds
 _SUFFIX = ".state"

@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from experiments.lab import interrupt, processes
+from experiments.lab.run import interrupt, processes
 
 
 def cores() -> int:

@@ -12,14 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.lab import memory, plots, processes, store
-from experiments.lab.devices import environment
-from experiments.lab.errors import LabError
-from experiments.lab.page import Page
-from experiments.lab.progress import progress
-from experiments.lab.store import Record
-from experiments.lab.sweep import Programs, fingerprint, sweep
-from experiments.lab.table import Table
+from experiments.lab.run import memory, processes, store
+from experiments.lab.run.devices import environment
+from experiments.lab.run.errors import LabError
+from experiments.lab.run.progress import progress
+from experiments.lab.run.store import Record
+from experiments.lab.run.sweep import Programs, fingerprint, sweep
+from experiments.lab.show import plots
+from experiments.lab.show.page import Page
+from experiments.lab.show.table import Table
 
 _NOT_SETTINGS = ("out", "data", "smoke", "full", "fresh", "so_far")  # they do not determine the rows
 
@@ -77,7 +78,7 @@ def carry_out(
         groups: the sweep.
         data: given to every `train`.
         what: is counted in the progress line, for example "networks".
-        engine: computes the rows: `sweep`, or `loop` of `experiments.lab.loop` for convolutions.
+        engine: computes the rows: `sweep`, or `loop` of `experiments.lab.run.loop` for convolutions.
         **identity: what determines the rows beside the flags and the programs, such as the data's checksum.
 
     Raises:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from experiments.lab.errors import LabError
+from experiments.lab.run.errors import LabError
 
 T = TypeVar("T")
 _GOES_ON = "What is finished is kept: the same command goes on from there"

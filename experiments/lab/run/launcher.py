@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.lab.lifeline import GOES_ON
+from experiments.lab.run.lifeline import GOES_ON
 
 VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 _PASSED_ON = {signal.SIGINT: signal.SIGINT, signal.SIGTERM: signal.SIGTERM, signal.SIGHUP: signal.SIGTERM}
@@ -81,7 +81,7 @@ def watch(
 def main() -> None:
     """The command line; ends with status 1 if a process failed, and as a signal asks if one was sent."""
     parser = argparse.ArgumentParser(
-        prog="python -m experiments.lab.processes",
+        prog="python -m experiments.lab.run.processes",
         description="Runs an experiment in several processes of this machine.",
     )
     parser.add_argument("count", type=int, help="of processes")

@@ -1,4 +1,4 @@
-"""The second engine: a table of rows -> records, as `experiments.lab.sweep`, by a Python loop of compiled steps.
+"""The second engine: a table of rows -> records, as `experiments.lab.run.sweep`, by a Python loop of compiled steps.
 
 It is for convolutions: XLA runs them several times slower inside `lax.scan` on the CPU than at the top of a program
 (jax #12868). A training step of five 3x3 convolutions of 16 to 64 channels on 64 images of 28x28 took 41 ms of one
@@ -8,7 +8,7 @@ A row lives on one device from its begin to its last look. Each device takes one
 thread of its own, so that with one CPU device a core all cores work; an accelerator takes one row after another. A
 row's result depends on nothing but the row: the devices compile the same programs, and XLA's CPU threads do not share
 a convolution (`xla_cpu_multi_thread_eigen`). A finished row is saved at once, and the state of one that is not every
-minute, from which the same command goes on: see `experiments.lab.checkpoint`.
+minute, from which the same command goes on: see `experiments.lab.run.checkpoint`.
 
 Of several processes each takes every n-th row that is to be computed.
 """
@@ -24,10 +24,10 @@ from typing import Any, NamedTuple
 
 import jax
 
-from experiments.lab import memory, processes
-from experiments.lab.checkpoint import Checkpoint, tidy
-from experiments.lab.store import Record, RunFolder
-from experiments.lab.sweep import CPU_OPTIONS
+from experiments.lab.run import memory, processes
+from experiments.lab.run.checkpoint import Checkpoint, tidy
+from experiments.lab.run.store import Record, RunFolder
+from experiments.lab.run.sweep import CPU_OPTIONS
 
 
 class Loop(NamedTuple):
@@ -54,7 +54,7 @@ class Loop(NamedTuple):
     to_records: Callable[[Any, list[Any]], list[Record]]
 
     def programs(self, data: Any) -> Iterator[str]:
-        """What XLA is given to compile; for `experiments.lab.sweep.fingerprint`."""
+        """What XLA is given to compile; for `experiments.lab.run.sweep.fingerprint`."""
         row = self.rows[0]
         yield jax.jit(self.begin).lower(row, data).as_text()
         state = jax.eval_shape(self.begin, row, data)
@@ -63,7 +63,7 @@ class Loop(NamedTuple):
         yield str(list(self.looks))
 
     def sample(self, data: Any) -> list[Record]:
-        """The records of its last row, made of ones in place of what is seen; for `experiments.lab.memory`."""
+        """The records of its last row, made of ones in place of what is seen; for `experiments.lab.run.memory`."""
         row = self.rows[-1]
         seen = jax.eval_shape(self.look, row, jax.eval_shape(self.begin, row, data), data)
         return self.to_records(row, [memory.of_ones(seen)] * len(self.looks))

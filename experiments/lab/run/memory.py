@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from experiments.lab import store
-from experiments.lab.errors import LabError
+from experiments.lab.run import store
+from experiments.lab.run.errors import LabError
 
 _LEAST = 1200  # bytes of a row of any experiment: 152 or more in the table, a record of ten figures, its line of text
 _TEXTS = 3  # rows.jsonl is written from all its lines, joined, encoded

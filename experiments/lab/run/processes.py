@@ -5,7 +5,7 @@ Kubernetes); elsewhere JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCES
 process 0 holds its lock and writes what is made of the rows, and every process saves the rows that its own devices
 compute. On one machine this starts them all:
 
-    python -m experiments.lab.processes 2 dead_neurons --smoke
+    python -m experiments.lab.run.processes 2 dead_neurons --smoke
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from experiments.lab import lifeline, store
-from experiments.lab.errors import LabError
-from experiments.lab.launcher import VARIABLES, main, start
+from experiments.lab.run import lifeline, store
+from experiments.lab.run.errors import LabError
+from experiments.lab.run.launcher import VARIABLES, main, start
 
 __all__ = ["join", "leads", "main", "meet", "open_run", "start"]
 
@@ -38,7 +38,7 @@ _HEARTBEAT = 30  # seconds: when a whole machine dies, JAX ends the processes of
 def join() -> None:
     """Joins the other processes of this run, if there are any; before JAX starts its backend.
 
-    From then on the death of one ends the others, with a sentence: see `experiments.lab.lifeline`.
+    From then on the death of one ends the others, with a sentence: see `experiments.lab.run.lifeline`.
 
     Raises:
         LabError: if only some of the three variables are set, one is no number or no address, or the others are not

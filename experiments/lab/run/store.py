@@ -22,7 +22,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from experiments.lab.errors import LabError
+from experiments.lab.run.errors import LabError
 
 Record = dict[str, Any]
 CONFIG, ROWS, CHUNKS = "config.json", "rows.jsonl", "chunks"

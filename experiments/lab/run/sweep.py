@@ -31,8 +31,8 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from experiments.lab import memory, processes
-from experiments.lab.store import Record, RunFolder
+from experiments.lab.run import memory, processes
+from experiments.lab.run.store import Record, RunFolder
 
 _ROWS_AT_ONCE = 64  # of one accelerator
 _AXIS = "rows"
@@ -44,7 +44,7 @@ CPU_OPTIONS: dict[str, str | bool] = {
 
 
 class Programs(memory.Sampled, Protocol):
-    """What every kind of group has: `Group` here, and `Loop` of `experiments.lab.loop`."""
+    """What every kind of group has: `Group` here, and `Loop` of `experiments.lab.run.loop`."""
 
     def programs(self, data: Any) -> Iterator[str]:
         """The text of each function that XLA compiles for the rows."""
@@ -71,7 +71,7 @@ class Group(NamedTuple):
         yield jax.jit(self.train).lower(self.rows[0], data).as_text()
 
     def sample(self, data: Any) -> list[Record]:
-        """The records of its last row, made of ones in place of results; for `experiments.lab.memory`."""
+        """The records of its last row, made of ones in place of results; for `experiments.lab.run.memory`."""
         return self.to_records(self.rows[-1], memory.of_ones(jax.eval_shape(self.train, self.rows[-1], data)))
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.lab.statistics import Estimate
-from experiments.lab.store import write
+from experiments.lab.analysis.statistics import Estimate
+from experiments.lab.run.store import write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

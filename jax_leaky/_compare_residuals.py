@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jax_leaky._leaky_relu import leaky_relu
+from jax_leaky._op._leaky_relu import leaky_relu
+from jax_leaky._op._residual import Residual
 from jax_leaky._recommendation import AS_WRITTEN, NOISE, best_of, in_units, recommend
-from jax_leaky._sign import Residual
-from jax_leaky.tracing import Site, SiteList, Traced, Visit, Visitor
+from jax_leaky._tracing import Site, SiteList, Traced, Visit, Visitor
 
 JAX_NN = "jax.nn"
 CHOICES = (AS_WRITTEN, JAX_NN, *get_args(Residual))
@@ -75,7 +75,7 @@ def compare_residuals(
     """What each residual of `leaky_relu` costs in a loss, and which one to choose.
 
     The gradient of the loss is compiled as it is written and with its leaky ReLUs (any `leaky_relu` or `prelu` that
-    `jax_leaky.tracing.list_sites` finds, hand-written ones too) replaced by `jax.nn.leaky_relu` and by
+    `jax_leaky._tracing.list_sites` finds, hand-written ones too) replaced by `jax.nn.leaky_relu` and by
     `jax_leaky.leaky_relu` with each `residual`. `fn` is the loss and not the training step around it: an activation
     is seen in the forward function, and not in its gradient.
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import cast, get_args
 
-from jax_leaky._leaky_relu import DEFAULT
-from jax_leaky._sign import Residual
+from jax_leaky._op._leaky_relu import DEFAULT
+from jax_leaky._op._residual import Residual
 
 AS_WRITTEN = "as written"
 NOISE = 1.01  # two sizes that differ by less are the same: compilers align and reorder

@@ -1,0 +1,1 @@
+"""How fast a sweep trains its networks."""

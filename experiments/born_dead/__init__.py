@@ -1,0 +1,1 @@
+"""How likely is a network to be dead before it is trained?"""

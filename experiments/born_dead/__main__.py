@@ -1,0 +1,5 @@
+"""`python -m experiments.born_dead`."""
+
+from experiments.born_dead.experiment import main
+
+main()

@@ -1,0 +1,1 @@
+"""What is said of LeakyReLU, and what the recorded runs say to it."""

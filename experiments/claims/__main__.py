@@ -1,0 +1,5 @@
+"""`python -m experiments.claims`."""
+
+from experiments.claims.experiment import main
+
+main()

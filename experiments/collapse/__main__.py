@@ -1,0 +1,5 @@
+"""`python -m experiments.collapse`."""
+
+from experiments.collapse.experiment import main
+
+main()

@@ -1,0 +1,1 @@
+"""How many neurons die under ReLU and LeakyReLU?"""

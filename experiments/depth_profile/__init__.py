@@ -1,0 +1,1 @@
+"""In which layers are units dead before training, by initialisation, and after?"""

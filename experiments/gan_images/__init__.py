@@ -1,0 +1,1 @@
+"""Does LeakyReLU in the discriminator make a GAN on images better or steadier?"""

@@ -1,0 +1,5 @@
+"""`python -m experiments.gan_images`."""
+
+from experiments.gan_images.experiment import main
+
+main()

@@ -1,0 +1,1 @@
+"""Does LeakyReLU keep a generative adversarial network from losing modes?"""

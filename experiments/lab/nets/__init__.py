@@ -1,0 +1,1 @@
+"""Networks, initialisations and losses that several experiments share."""

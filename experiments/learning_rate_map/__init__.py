@@ -1,0 +1,1 @@
+"""Where does LeakyReLU learn faster or better than ReLU: over optimiser, learning rate and slope?"""

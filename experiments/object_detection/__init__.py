@@ -1,0 +1,1 @@
+"""Does a slope help a single-stage detector, and how many of its channels are dead?"""

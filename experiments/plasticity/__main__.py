@@ -1,0 +1,5 @@
+"""`python -m experiments.plasticity`."""
+
+from experiments.plasticity.experiment import main
+
+main()

@@ -1,0 +1,1 @@
+"""Do the LeakyReLU networks that people use have channels that never fire?"""

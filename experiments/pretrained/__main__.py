@@ -1,0 +1,5 @@
+"""`python -m experiments.pretrained`."""
+
+from experiments.pretrained.experiment import main
+
+main()

@@ -1,0 +1,1 @@
+"""LeakyReLU, its derivative rules and what they keep."""
