@@ -1,6 +1,6 @@
 """What one line of counting costs a jitted training step: time, memory and trace.
 
-The steps with and without `count_units` run in turns in one process, so that a neighbour on the machine disturbs them
+The steps with and without `value_and_census` run in turns in one process, so that a neighbour on the machine disturbs them
 alike, and each ratio is of one round; reported are medians over the rounds with their quartiles. Many short rounds,
 because a shared machine's speed wanders by a tenth within seconds.
 """
@@ -22,7 +22,7 @@ import optax
 from jax import Array
 
 from experiments.lab.run import devices, store
-from jax_leaky import count_units
+from jax_leaky import value_and_census
 
 RESULTS = Path(__file__).parent / "results"
 COMMAND = "python -m experiments.benchmark tracing --record"
@@ -98,7 +98,7 @@ def train_step(
     model: nn.Module, optimizer: optax.GradientTransformation, counted: bool
 ) -> Callable[..., Any]:
     """The step of a classifier; with or without the line that is measured."""
-    apply = count_units(model.apply) if counted else lambda params, x: (model.apply(params, x), None)
+    apply = value_and_census(model.apply) if counted else lambda params, x: (model.apply(params, x), None)
 
     def step(params: Any, state: Any, x: Array, labels: Array) -> Any:
         def loss_of(params: Any) -> Any:

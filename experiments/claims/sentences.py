@@ -80,8 +80,8 @@ CLAIMS = (
         (
             Comparison(
                 "learning_rate_map",
-                "always-negative units, points",
-                end("always_negative"),
+                "never-active units, points",
+                end("never_active"),
                 _RELU,
                 _SLOPES,
                 _RATES,

@@ -39,10 +39,10 @@ from experiments.lab.run.sweep import Group
 
 NAME = "dead_neurons"
 MEASURES = (
-    "always_negative",
+    "never_active",
     "dead",
     "rare",
-    "slope",
+    "mean_slope",
     "grad_dead",
 )  # of definitions, shares of a layer's units
 CHANGES = ("died", "revived", "overlap")  # since the last record, and with step 0
@@ -178,7 +178,7 @@ def to_records(optimizer: str, config: Config, row: Row, history: History) -> li
         "negative_slope": store.number(row.negative_slope),
         "seed": int(row.seed),
     }
-    finite = np.isfinite(history.loss) & np.isfinite(history.layers["always_negative"]).all(axis=1)
+    finite = np.isfinite(history.loss) & np.isfinite(history.layers["never_active"]).all(axis=1)
     records = []
     for place, step in enumerate(recorded_steps(config.steps)):
         layers = layers_to_json({name: np.asarray(values[place]) for name, values in history.layers.items()})

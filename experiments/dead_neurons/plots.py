@@ -19,18 +19,18 @@ def figures(
     plots_of = (
         (
             "over_learning_rate.png",
-            "Final share of always-negative units and test accuracy over the learning rate; bars are 95 % intervals "
+            "Final share of never-active units and test accuracy over the learning rate; bars are 95 % intervals "
             "over seeds, and an open marker says that some seeds diverged.",
             over_learning_rate,
         ),
         (
             "over_steps.png",
-            "Share of always-negative units during training; bands are 95 % intervals over seeds.",
+            "Share of never-active units during training; bands are 95 % intervals over seeds.",
             over_steps,
         ),
         (
             "in_depth.png",
-            "Share of always-negative units per hidden layer at the last step, mean over seeds.",
+            "Share of never-active units per hidden layer at the last step, mean over seeds.",
             in_depth,
         ),
     )
@@ -45,14 +45,14 @@ def over_learning_rate(cells: Sequence[Cell], hidden: Sequence[int], samples: in
     figure, axes = plots.panels(
         2,
         len(optimizers),
-        "Always-negative units and accuracy, by learning rate",
+        "Never-active units and accuracy, by learning rate",
         f"{_setting(hidden)}; after {_last_step(cells):,} steps, on {samples:,} test images; 95 % intervals over seeds",
         width=max(8.5, 0.5 + 4.5 * len(optimizers)),
         height=6.6,
         sharey="row",
         sharex="col",
     )
-    measures: list[Measure] = [Units(hidden).share("always_negative"), accuracy]
+    measures: list[Measure] = [Units(hidden).share("never_active"), accuracy]
     for (row, column), panel in np.ndenumerate(axes):
         for place, (slope, style) in enumerate(styles.items()):
             line = [cell for cell in cells if (cell.optimizer, cell.slope) == (optimizers[column], slope)]
@@ -68,7 +68,7 @@ def over_learning_rate(cells: Sequence[Cell], hidden: Sequence[int], samples: in
     for column, optimizer in enumerate(optimizers):
         axes[0, column].set_title(_optimizer_name(optimizer), fontweight="bold", loc="left")
         axes[1, column].set_xlabel("learning rate")
-    axes[0, 0].set_ylabel("always-negative units, %")
+    axes[0, 0].set_ylabel("never-active units, %")
     axes[1, 0].set_ylabel("test accuracy, %")
     plots.legend(figure, axes[0, 0])
     return figure
@@ -81,7 +81,7 @@ def over_steps(cells: Sequence[Cell], hidden: Sequence[int], samples: int) -> An
     figure, axes = plots.panels(
         len(optimizers),
         max(map(len, rates)),
-        "Always-negative units during training",
+        "Never-active units during training",
         f"{_setting(hidden)}; share of units that are negative on all {samples:,} test images; bands: 95 % intervals",
         width=max(8.5, 0.8 + 2.5 * max(map(len, rates))),
         height=1.2 + 2.4 * len(optimizers),
@@ -115,7 +115,7 @@ def _lives(panel: Any, cells: Sequence[Cell], units: Units, styles: dict[float, 
     gone = []
     for cell in cells:
         shares = [
-            cell.estimate(units.share("always_negative", place)).scaled(100) for place in range(len(steps))
+            cell.estimate(units.share("never_active", place)).scaled(100) for place in range(len(steps))
         ]
         plots.line_with_band(panel, steps, shares, styles[cell.slope])
         if cell.diverged:
@@ -135,7 +135,7 @@ def in_depth(cells: Sequence[Cell], hidden: Sequence[int], samples: int) -> Any:
     figure, axes = plots.panels(
         len(optimizers),
         len(slopes),
-        "Where in depth units are always negative",
+        "Where in depth units are never active",
         f"{_setting(hidden)}; % of units after {_last_step(cells):,} steps, n = {samples:,} test images",
         width=max(6.0, 0.8 + 3.2 * len(slopes)),
         height=1.2 + (0.9 + 0.38 * len(hidden)) * len(optimizers),
@@ -167,7 +167,7 @@ def in_depth(cells: Sequence[Cell], hidden: Sequence[int], samples: int) -> Any:
 
 
 def _layer(layer: int) -> Measure:
-    return lambda life: life[-1]["always_negative"][layer]
+    return lambda life: life[-1]["never_active"][layer]
 
 
 def _optimizers(cells: Sequence[Cell]) -> list[str]:

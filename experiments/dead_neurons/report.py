@@ -33,9 +33,9 @@ def main_table(cells: Sequence[Cell], hidden: Sequence[int], samples: int) -> Ta
         [
             f"{cell.optimizer} {cell.learning_rate:g}",
             plots.activation_name(cell.slope),
-            cell.estimate(of.share("always_negative")).format(100),
-            cell.estimate(of.change("always_negative")).format(100, sign=True),
-            cell.estimate(of.share("slope")).format(1, 2),
+            cell.estimate(of.share("never_active")).format(100),
+            cell.estimate(of.change("never_active")).format(100, sign=True),
+            cell.estimate(of.share("mean_slope")).format(1, 2),
             "n/a" if cell.slope else cell.estimate(of.share("dead")).format(100),
             cell.estimate(of.share("grad_dead")).format(100),
             cell.estimate(accuracy).format(100),
@@ -77,7 +77,7 @@ def paired_table(cells: Sequence[Cell], hidden: Sequence[int]) -> Table | None:
         [
             f"{cell.optimizer} {cell.learning_rate:g}",
             plots.activation_name(cell.slope),
-            difference(cell, of.share("always_negative")).format(100, sign=True),
+            difference(cell, of.share("never_active")).format(100, sign=True),
             difference(cell, of.share("grad_dead")).format(100, sign=True),
             difference(cell, accuracy).format(100, sign=True),
             str(difference(cell, accuracy).values),
@@ -86,7 +86,7 @@ def paired_table(cells: Sequence[Cell], hidden: Sequence[int]) -> Table | None:
     ]
     return Table(
         "Difference from ReLU in percentage points, paired by seed: same start, same batches",
-        ["optimizer, rate", "activation", "always negative", "gradient-dead", "test accuracy", "pairs"],
+        ["optimizer, rate", "activation", "never active", "gradient-dead", "test accuracy", "pairs"],
         lines,
         text_columns=2,
         sections=len({cell.slope for cell in leaky}),
@@ -99,7 +99,7 @@ def report(config: Any, outcome: Outcome, source: str, samples: int) -> None:
     cells = cells_of(outcome.records)
     table, paired = main_table(cells, config.hidden, samples), paired_table(cells, config.hidden)
     lead = [
-        f"A hidden unit is called always negative when its input is not above zero for any of {samples:,} test images: "
+        f"A hidden unit is called never active when its input is not above zero for any of {samples:,} test images: "
         "under ReLU such a unit is dead, under LeakyReLU it has become linear and still learns. "
         f"{len(config.hidden)} hidden layers; networks of one seed share their first weights and their batches, and "
         "differ in the activation alone.",

@@ -1,6 +1,6 @@
 """In which layers are units dead before training, by initialisation, and after?
 
-Counts dead and always-negative units per layer of a deep multilayer perceptron on real images, for the default
+Counts dead and never-active units per layer of a deep multilayer perceptron on real images, for the default
 uniform initialisation of PyTorch's layers, He's, and He's for the slope; then trains the networks and counts again.
 The architecture, the inputs in [-1, 1] and the uniform initialisation are those of the UvA tutorial. Such a deep
 uniform network begins to learn only after some 3,000 steps, at ten times the default's cost.

@@ -45,7 +45,7 @@ def report(config: Any, outcome: Outcome, source: str, samples: int) -> None:
         figures=[
             (
                 "over_layers.png",
-                "Always-negative units per hidden layer, by initialisation, before training"
+                "Never-active units per hidden layer, by initialisation, before training"
                 f"{f' and after {trained} steps' if trained else ''}; bars are 95 % intervals over seeds.",
                 lambda: over_layers(records, config.hidden),
             )
@@ -53,7 +53,7 @@ def report(config: Any, outcome: Outcome, source: str, samples: int) -> None:
     )
 
 
-def deep_share(record: Record, name: str = "always_negative") -> float | None:
+def deep_share(record: Record, name: str = "never_active") -> float | None:
     """The mean share over hidden layers 5 and deeper; over the deeper half of a network that has fewer than 6."""
     values = record[name]
     deep = values[FROM_LAYER - 1 :] if len(values) > FROM_LAYER else values[len(values) // 2 :]
@@ -122,9 +122,9 @@ def main_table(records: Sequence[Record]) -> Table:
             [
                 NAMES[initialisation],
                 plots.activation_name(slope),
-                cell(before, "always_negative"),
+                cell(before, "never_active"),
                 "n/a" if slope else cell(before, "dead"),
-                cell(after, "always_negative"),
+                cell(after, "never_active"),
                 "n/a" if slope else cell(after, "dead"),
                 cell(after, "grad_dead"),
                 estimate([record["loss"] for record in after]).format(digits=2),
@@ -135,9 +135,9 @@ def main_table(records: Sequence[Record]) -> Table:
     header = [
         "initialisation",
         "activation",
-        "always negative\nbefore",
+        "never active\nbefore",
         "dead\nbefore",
-        "always negative\nafter",
+        "never active\nafter",
         "dead\nafter",
         "gradient-dead\nafter",
         "train loss\nafter",
@@ -183,7 +183,7 @@ def over_layers(records: Sequence[Record], hidden: Sequence[int]) -> Any:
     figure, axes = plots.panels(
         len(times),
         len(initialisations),
-        "Always-negative units by depth and initialisation",
+        "Never-active units by depth and initialisation",
         f"MLP, hidden layers {'-'.join(map(str, hidden))}; {len({record['seed'] for record in records})} seeds, bars: "
         "95 % intervals",
         width=max(7.5, 0.8 + 3.6 * len(initialisations)),
@@ -197,7 +197,7 @@ def over_layers(records: Sequence[Record], hidden: Sequence[int]) -> Any:
             if not some:
                 continue
             shares = [
-                estimate([record["always_negative"][layer - 1] for record in some]).scaled(100)
+                estimate([record["never_active"][layer - 1] for record in some]).scaled(100)
                 for layer in layers
             ]
             beside = [layer + 0.12 * (place - (len(styles) - 1) / 2) for layer in layers]

@@ -163,8 +163,8 @@ def to_records(
             "entropy": store.number(entropy(np.asarray(seen.histogram)), 5) if finite else None,
             "frechet": store.number(distance, 5),
             "diverged": diverged,
-            "discriminator_negative": store.number(seen.discriminator_negative, 5),
-            "generator_negative": store.number(seen.generator_negative, 5),
+            "discriminator_never_active": store.number(seen.discriminator_never_active, 5),
+            "generator_never_active": store.number(seen.generator_never_active, 5),
         }
         # Means over the steps since the last look; none before the first step.
         for who, player in enumerate(("discriminator", "generator")):

@@ -57,7 +57,7 @@ def over_steps(lives: Any, names: Mapping[str, str], settings: Mapping[str, str]
         ("frechet", "Fréchet distance"),
         ("discriminator_gradient", "gradient norm, D"),
         ("generator_gradient", "gradient norm, G"),
-        ("discriminator_negative", "always negative, D, %"),
+        ("discriminator_never_active", "never active, D, %"),
     ]
     figure, axes = plots.panels(
         len(lives.settings),

@@ -144,8 +144,8 @@ def main_table(lives: Lives) -> Table:
 def players_table(lives: Lives) -> Table:
     """Units, gradients and losses of both players."""
     columns = {
-        "always\nnegative, D, %": (last("discriminator_negative"), 100, 1),
-        "always\nnegative, G, %": (last("generator_negative"), 100, 1),
+        "always\nnegative, D, %": (last("discriminator_never_active"), 100, 1),
+        "always\nnegative, G, %": (last("generator_never_active"), 100, 1),
         "gradient\nnorm, D": (late("discriminator_gradient"), 1, 2),
         "gradient\nnorm, G": (late("generator_gradient"), 1, 2),
         "loss, D": (late("discriminator_loss"), 1, 3),
@@ -170,7 +170,7 @@ def players_table(lives: Lives) -> Table:
         text_columns=2,
         sections=len(lives.arms),
         notes=[
-            "Always negative: channels that fire at no position of any image of the last look (for ReLU: dead). "
+            "Never active: channels that fire at no position of any image of the last look (for ReLU: dead). "
             "Gradient norms and losses: means of the second half of training."
         ],
     )

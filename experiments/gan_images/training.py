@@ -12,7 +12,7 @@ from jax import Array
 
 from experiments.gan_images.judge import Classifier
 from experiments.gan_images.model import Discriminator, Generator
-from experiments.lab.nets.adversarial import Player, Turn, advance, always_negative, turn
+from experiments.lab.nets.adversarial import Player, Turn, advance, never_active, turn
 
 _NOISE = 64  # dimensions
 _NO_STEP = 2**32 - 1  # every look has the same noise, which no step has
@@ -94,8 +94,8 @@ class Seen(NamedTuple):
         norms: as in `State`, and the next two.
         squares: of the gradient norms.
         losses: of both.
-        discriminator_negative: the share of channels that are always negative, on real and generated images.
-        generator_negative: the same on noise.
+        discriminator_never_active: the share of channels that are never active, on real and generated images.
+        generator_never_active: the same on noise.
         images: (shown, side, side), in [-1, 1].
     """
 
@@ -105,8 +105,8 @@ class Seen(NamedTuple):
     norms: Array
     squares: Array
     losses: Array
-    discriminator_negative: Array
-    generator_negative: Array
+    discriminator_never_active: Array
+    generator_never_active: Array
     images: Array
 
 
@@ -171,8 +171,8 @@ def look(row: Row, state: State, material: Material, *, setup: Setup) -> Seen:
         norms=state.norms,
         squares=state.squares,
         losses=state.losses,
-        discriminator_negative=always_negative(seen_d, row.negative_slope),
-        generator_negative=always_negative(seen_g, 0.0),
+        discriminator_never_active=never_active(seen_d, row.negative_slope),
+        generator_never_active=never_active(seen_g, 0.0),
         images=fake[:SHOWN, ..., 0],
     )
 

@@ -171,8 +171,8 @@ def main_tables(lives: Lives) -> list[Table]:
                 [
                     *line,
                     *(lives.mean(cell, one.of).format(one.scale, one.digits) for one in MEASURES.values()),
-                    lives.mean(cell, last("discriminator_negative")).format(100),
-                    lives.mean(cell, last("generator_negative")).format(100),
+                    lives.mean(cell, last("discriminator_never_active")).format(100),
+                    lives.mean(cell, last("generator_never_active")).format(100),
                     lives.mean(cell, late("discriminator_gradient")).format(1, 2),
                     lives.mean(cell, late("generator_gradient")).format(1, 2),
                 ]
@@ -202,7 +202,7 @@ def main_tables(lives: Lives) -> list[Table]:
             text_columns=2,
             sections=len(lives.arms),
             notes=[
-                "Always negative: hidden units that fire on no sample of the last look, on which silence shows a "
+                "Never active: hidden units that fire on no sample of the last look, on which silence shows a "
                 "frequency below 3 / n. Gradient norms: of each player's loss, mean of the second half."
             ],
         ),

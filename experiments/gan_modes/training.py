@@ -12,7 +12,7 @@ from jax import Array, lax
 
 from experiments.gan_modes import mixtures
 from experiments.gan_modes.model import Discriminator, Generator
-from experiments.lab.nets.adversarial import Player, Turn, advance, always_negative, turn
+from experiments.lab.nets.adversarial import Player, Turn, advance, never_active, turn
 
 _NOISE = 2  # dimensions
 SHOWN = 256  # samples of each look that are kept
@@ -74,8 +74,8 @@ class Look(NamedTuple):
         generator_loss: on those.
         discriminator_gradient: the norm of the gradient of its loss.
         generator_gradient: the norm of the gradient of its loss.
-        discriminator_negative: the share of its hidden units that are always negative on both.
-        generator_negative: the share of its hidden units that are always negative on the noise.
+        discriminator_never_active: the share of its hidden units that are never active on both.
+        generator_never_active: the share of its hidden units that are never active on the noise.
         samples: the first of the generated ones, (shown, 2).
     """
 
@@ -86,8 +86,8 @@ class Look(NamedTuple):
     generator_loss: Array
     discriminator_gradient: Array
     generator_gradient: Array
-    discriminator_negative: Array
-    generator_negative: Array
+    discriminator_never_active: Array
+    generator_never_active: Array
     samples: Array
 
 
@@ -153,8 +153,8 @@ def train(
             generator_loss=seen.generator_loss,
             discriminator_gradient=optax.tree.norm(seen.discriminator_gradient),
             generator_gradient=optax.tree.norm(seen.generator_gradient),
-            discriminator_negative=always_negative(seen_d, row.discriminator_slope),
-            generator_negative=always_negative(seen_g, row.generator_slope),
+            discriminator_never_active=never_active(seen_d, row.discriminator_slope),
+            generator_never_active=never_active(seen_g, row.generator_slope),
             samples=fake[:SHOWN],
         )
 

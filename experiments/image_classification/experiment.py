@@ -170,7 +170,7 @@ def to_records(
                 "samples": [site.n for site in at.census],
                 **{
                     measure: [_rounded(layer[measure]) for layer in layers]
-                    for measure in ("always_negative", "dead", "rare", "slope")
+                    for measure in ("never_active", "dead", "rare", "mean_slope")
                 },
                 "learned_slope": [
                     store.number(np.mean(site.negative_slope), 6) if site.negative_slope is not None else None

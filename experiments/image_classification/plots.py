@@ -23,7 +23,7 @@ def against_relu(config: Any, cells: Cells) -> Any:
     measures: list[tuple[str, float, Measure]] = [
         ("test accuracy, points", 100, last("test_accuracy")),
         ("steps to the target loss", 1, last("steps_to_target")),
-        ("always negative, points", 100, share("always_negative")),
+        ("never active, points", 100, share("never_active")),
     ]
     figure, axes = plots.panels(
         1,
@@ -68,7 +68,7 @@ def over_layers(config: Any, cells: Cells) -> Any:
     figure, axes = plots.panels(
         1,
         len(cells.settings),
-        "Always-negative channels, layer by layer",
+        "Never-active channels, layer by layer",
         f"after {config.steps:,} steps; {config.seeds} seeds, bars: 95 % intervals",
         width=max(6.5, 3.2 * len(cells.settings)),
         height=4.2,
@@ -79,8 +79,7 @@ def over_layers(config: Any, cells: Cells) -> Any:
             life = cells.lives[network, rate, activation]
             layers = range(len(next(iter(life.values()))[-1]["channels"]))
             values = [
-                cells.mean((network, rate, activation), of_layer("always_negative", layer))
-                for layer in layers
+                cells.mean((network, rate, activation), of_layer("never_active", layer)) for layer in layers
             ]
             style = {
                 "color": _COLORS[activation],
@@ -93,7 +92,7 @@ def over_layers(config: Any, cells: Cells) -> Any:
             )
         panel.set_title(f"{NETWORKS[network]}, {rate:g}", loc="left", fontweight="bold")
         panel.set_xlabel("layer")
-    axes[0, 0].set_ylabel("always-negative channels, %")
+    axes[0, 0].set_ylabel("never-active channels, %")
     axes[0, 0].set_ylim(bottom=0)
     plots.legend(figure, axes[0, 0])
     return figure

@@ -53,7 +53,7 @@ def report(config: Any, outcome: Outcome, source: str) -> None:
             ),
             (
                 "over_layers.png",
-                "Always-negative channels of each layer after training; bars: 95 % intervals over seeds.",
+                "Never-active channels of each layer after training; bars: 95 % intervals over seeds.",
                 lambda: over_layers(config, cells),
             ),
         ],
@@ -112,7 +112,7 @@ def main_table(cells: Cells) -> Table:
                 line.append("" if activation == "relu" else text + ("*" if is_shown(difference) else ""))
             reached = sum(records[-1]["steps_to_target"] is not None for records in life.values())
             line.append(f"{reached}/{len(life)}")
-            line.append(cells.mean(cell, share("always_negative")).format(100))
+            line.append(cells.mean(cell, share("never_active")).format(100))
             line.append("n/a" if activation != "relu" else cells.mean(cell, share("dead")).format(100))
             line.append(cells.mean(cell, share("rare")).format(100))
             line.append(cells.mean(cell, learned_slope).format(1, 2) if activation == "prelu" else "")
@@ -140,7 +140,7 @@ def main_table(cells: Cells) -> Table:
         text_columns=3,
         sections=most,
         notes=[
-            "Always negative, dead and rare (fires on less than 1 % of samples) are shares of all channels at the end. "
+            "Never active, dead and rare (fires on less than 1 % of samples) are shares of all channels at the end. "
             f"Dead is n/a by construction for a leaky unit. {FEW.capitalize()}: of fewer than three seeds both "
             "networks have the measure; a network that diverges has none."
         ],

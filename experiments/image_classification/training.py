@@ -13,7 +13,7 @@ from jax import Array
 
 from experiments.image_classification import cifar10
 from experiments.lab.data import batches
-from jax_leaky import Census, count_units
+from jax_leaky import Census, value_and_census
 
 SHAPES = {784: (28, 28, 1), 64: (8, 8, 1), 3072: (cifar10.SIDE, cifar10.SIDE, cifar10.CHANNELS)}
 _SMOOTHING = 0.98  # of the training loss: the mean of about the last 50 batches
@@ -156,7 +156,7 @@ def look(row: Row, state: State, images: batches.Images, *, model: nn.Module) ->
         return cast(Array, model.apply(variables, x, row.negative_slope, train=False))
 
     variables = {"params": state.params, "batch_stats": state.statistics}
-    logits, census = count_units(forward)(variables, pictures(images, images.test_images))
+    logits, census = value_and_census(forward)(variables, pictures(images, images.test_images))
     labels = jnp.asarray(images.test_labels)
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
     return Seen((logits.argmax(-1) == labels).mean(), loss, state.loss, state.reached, census)

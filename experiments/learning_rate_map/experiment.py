@@ -111,12 +111,12 @@ class Life(NamedTuple):
     Attributes:
         losses: the test loss every few steps, from step 0: (looks,).
         accuracy: on the test images at the end.
-        always_negative: the share of each hidden layer's units, before training and after: (2, layers).
+        never_active: the share of each hidden layer's units, before training and after: (2, layers).
     """
 
     losses: Array
     accuracy: Array
-    always_negative: Array
+    never_active: Array
 
 
 def train(row: Row, images: batches.Images, *, config: Config, optimizer: str) -> Life:
@@ -145,7 +145,7 @@ def train(row: Row, images: batches.Images, *, config: Config, optimizer: str) -
     def at(params: Any) -> tuple[Array, Array]:
         seen = look(model, params, probe, images.test_labels, slope)
         layers, _ = watch(seen, slope, unwatched(config.hidden), True)
-        return (seen.logits.argmax(-1) == images.test_labels).mean(), layers["always_negative"]
+        return (seen.logits.argmax(-1) == images.test_labels).mean(), layers["never_active"]
 
     first = cross_entropy(model, params, probe, images.test_labels, slope)
     ordered = order.reshape(spans, config.every, config.batch_size)
@@ -170,7 +170,7 @@ def groups_of(config: Config) -> list[Group]:
 def to_records(optimizer: str, config: Config, row: Row, life: Life) -> list[store.Record]:
     """The row of one network; a diverged one has no measures."""
     widths = np.array(config.hidden, np.float64)
-    before, after = life.always_negative.astype(np.float64) @ widths / widths.sum()
+    before, after = life.never_active.astype(np.float64) @ widths / widths.sum()
     diverged = not (np.isfinite(life.losses).all() and math.isfinite(after))
     reached = np.flatnonzero(life.losses <= config.target_loss)
     return [
@@ -179,7 +179,7 @@ def to_records(optimizer: str, config: Config, row: Row, life: Life) -> list[sto
             "learning_rate": store.number(row.learning_rate),
             "negative_slope": store.number(row.negative_slope),
             "seed": int(row.seed),
-            "always_negative": None if diverged else store.number(after, 6),
+            "never_active": None if diverged else store.number(after, 6),
             "change": None if diverged else store.number(after - before, 6),
             "accuracy": None if diverged else store.number(life.accuracy, 6),
             "loss": None if diverged else store.number(life.losses[-1], 6),

@@ -30,7 +30,7 @@ def report(config: Any, outcome: Outcome, source: str, samples: int) -> None:
         f"intervals of each measure are corrected (Bonferroni) for its {cells.comparisons} comparisons, not for those "
         "of all measures together.",
         f"Hidden layers {'-'.join(map(str, config.hidden))}, {config.steps:,} steps of batch {config.batch_size}, "
-        f"{cells.seeds} of each combination; always negative and accuracy on n = {samples:,} test images at the end, "
+        f"{cells.seeds} of each combination; never active and accuracy on n = {samples:,} test images at the end, "
         "of networks that did not diverge.",
         f"Steps to a test loss of {config.target_loss:g}: a network that does not reach it, or diverges, counts as one "
         f"that takes {config.steps:,} (the restricted mean of survival analysis), so that no failure is left out. The "
@@ -102,7 +102,7 @@ def counts_table(cells: Cells) -> Table:
         if not math.isnan(cells.typical_half_width(name))
     )
     notes = [
-        "Better: fewer always-negative units, a smaller rise of their share from step 0, a higher accuracy, fewer "
+        "Better: fewer never-active units, a smaller rise of their share from step 0, a higher accuracy, fewer "
         "steps, fewer networks that diverge.",
         *([f"Typical (median) half-widths of the corrected intervals: {widths}."] if widths else []),
         "0 better and 0 worse is no proof of equality: a difference of that size can have been missed.",
@@ -147,7 +147,7 @@ def differences_table(cells: Cells) -> Table:
         text_columns=2,
         sections=len(cells.slopes),
         notes=[
-            "Always negative, change and accuracy: of the pairs in which neither network diverged. Where many diverge "
+            "Never active, change and accuracy: of the pairs in which neither network diverged. Where many diverge "
             "the survivors are compared, which can flatter the slope that diverges more.",
             f"Divergence: Fisher's exact test of the two counts, its p-value times the {cells.comparisons} "
             "comparisons. It takes the networks for unpaired, which errs on the side of showing nothing if those of "

@@ -145,7 +145,7 @@ def to_records(config: Config, truth: Canvases, row: Row, seen: Sequence[Seen]) 
                         None if layer[measure] is None else store.number(layer[measure], 6)
                         for layer in layers
                     ]
-                    for measure in ("always_negative", "dead", "rare", "slope")
+                    for measure in ("never_active", "dead", "rare", "mean_slope")
                 },
                 "boxes": boxes_of(at.found) if shown else None,
             }

@@ -112,7 +112,7 @@ def main_table(lives: Lives) -> Table:
             difference = against_relu(lives, slope, last(name))
             text = difference.format(100, sign=True) + ("*" if is_shown(difference) else "")
             line.append(text if slope else "")
-        line.append(mean(lives, slope, share("always_negative")).format(100))
+        line.append(mean(lives, slope, share("never_active")).format(100))
         line.append("n/a" if slope else mean(lives, slope, share("dead")).format(100))
         line.append(mean(lives, slope, share("rare")).format(100))
         line.append(f"{sum(records[-1]['diverged'] for records in life.values())}/{len(life)}")
@@ -133,7 +133,7 @@ def main_table(lives: Lives) -> Table:
         header,
         lines,
         notes=[
-            "Always negative, dead and rare (fires on less than 1 % of samples) are shares of all channels at the end. "
+            "Never active, dead and rare (fires on less than 1 % of samples) are shares of all channels at the end. "
             "Dead is n/a by construction for a leaky unit."
         ],
     )

@@ -13,7 +13,7 @@ from jax import Array
 from experiments.lab.data.batches import shuffled_epochs
 from experiments.object_detection.boxes import OUTPUTS, Detections, Targets, detect, loss_of
 from experiments.object_detection.model import Detector
-from jax_leaky import Census, count_units
+from jax_leaky import Census, value_and_census
 
 
 class Settings(Protocol):
@@ -143,5 +143,5 @@ def look(row: Row, state: State, given: Data, *, config: Settings) -> Seen:
         return cast(Array, model_of(config).apply(variables, x, row.negative_slope, train=False))
 
     variables = {"params": state.params, "batch_stats": state.statistics}
-    outputs, census = count_units(forward)(variables, standardized(given.test_pixels))
+    outputs, census = value_and_census(forward)(variables, standardized(given.test_pixels))
     return Seen(detect(outputs), state.loss, census)

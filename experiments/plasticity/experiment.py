@@ -1,7 +1,7 @@
 """Does a network lose its ability to learn over hundreds of tasks, and do its silent units come back?
 
 Trains one network on a sequence of tasks without an end between them: each is the same images with their pixels in a
-new random order, seen once. Counts always-negative units at the start of every task and at its end, layer by layer, so
+new random order, seen once. Counts never-active units at the start of every task and at its end, layer by layer, so
 that a unit that comes back by learning is told from one that a new task's inputs have woken, and one that moves itself
 from one whose inputs the layers below have moved.
 
@@ -154,7 +154,7 @@ def to_records(config: Config, row: Row, life: Sequence[Record]) -> list[store.R
                 "seed": int(row.seed),
                 "task": (place + 1) * config.every,
                 **shares,
-                "dead": None if row.negative_slope else shares["always_negative"],
+                "dead": None if row.negative_slope else shares["never_active"],
                 **totals,
                 "restarted": _whole(record.restarted),
                 **{f"{name}_by_layer": [_whole(one) for one in layers] for name, layers in counts.items()},

@@ -72,17 +72,17 @@ class Shares(NamedTuple):
 
     Attributes:
         online_accuracy: of the predictions before each update.
-        always_negative: the share of hidden units at the task's end.
+        never_active: the share of hidden units at the task's end.
         effective_rank: of the last hidden layer's activations at the task's end.
     """
 
     online_accuracy: Array
-    always_negative: Array
+    never_active: Array
     effective_rank: Array
 
 
 class Counts(NamedTuple):
-    """Units of each hidden layer, (layers,), in one task, or the sums over several. Silent: always negative.
+    """Units of each hidden layer, (layers,), in one task, or the sums over several. Silent: never active.
 
     Attributes:
         silent: at the task's start, on its inputs.
@@ -141,10 +141,10 @@ def forward(params: Params, x: Array, negative_slope: ArrayLike) -> tuple[Array,
 
 
 def count(z: Array, negative_slope: ArrayLike) -> tuple[Array, Array]:
-    """Which units of z: (images, units) are always negative, as 1, 0 or NaN, and their dormant scores."""
+    """Which units of z: (images, units) are never active, as 1, 0 or NaN, and their dormant scores."""
     counts = units.update(units.init(z.shape[1]), z, negative_slope=negative_slope)
     per_unit = units.summarize(counts, negative_slope=negative_slope).per_unit
-    return per_unit["always_negative"], per_unit["dormant_score"]
+    return per_unit["never_active"], per_unit["dormant_score"]
 
 
 def compare(before: Params, after: Params, probe: Array, negative_slope: ArrayLike) -> Counts:

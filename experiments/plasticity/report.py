@@ -39,7 +39,7 @@ def report(config: Any, outcome: Outcome, source: str) -> None:
     lead = [
         "Each task is the same images with their pixels in a new random order, seen once, batch by batch; nothing is "
         "reset between tasks but by ReDo. Online accuracy is that of the predictions before each update. A unit that "
-        "is always negative on a task's inputs at its start and not at its end has revived by learning.",
+        "is never active on a task's inputs at its start and not at its end has revived by learning.",
         # On a part of the images a silent ReLU unit may yet have a gradient, and the words would be wrong.
         *(waking(lives, ARM_NAMES) if probe == config.images else []),
         f"Hidden layers {'-'.join(map(str, config.hidden))}, {config.tasks} tasks of {config.images:,} images, SGD "
@@ -59,7 +59,7 @@ def report(config: Any, outcome: Outcome, source: str) -> None:
         figures=[
             (
                 "over_tasks.png",
-                "Online accuracy, always-negative units, effective rank and the share of silent units that revive "
+                "Online accuracy, never-active units, effective rank and the share of silent units that revive "
                 f"within a task; {config.every} tasks together, bands: 95 % intervals over seeds, cut at 0 and 100 %. "
                 f"Points with fewer than {FEW} silent units behind the share that revives are left out.",
                 lambda: over_tasks(config, lives, PANELS, ARM_NAMES),
@@ -103,7 +103,7 @@ def revival(life: Life) -> float | None:
 
 MEASURES = (
     Measure("online\naccuracy, points", last("online_accuracy"), 100, 1, True),
-    Measure("always\nnegative, points", last("always_negative"), 100, 1, False),
+    Measure("always\nnegative, points", last("never_active"), 100, 1, False),
     Measure("effective\nrank", last("effective_rank"), 1, 1, True),
     Measure("revived of the\nsilent, points", revival, 100, 1, True),
 )
@@ -126,7 +126,7 @@ def _revived(records: Sequence[Record]) -> Estimate:
 # Title, whether in percent, and the estimate from the records of one arm's seeds at one moment.
 PANELS = (
     ("online accuracy, %", True, _mean("online_accuracy")),
-    ("always-negative units, %", True, _mean("always_negative")),
+    ("never-active units, %", True, _mean("never_active")),
     ("effective rank of the last hidden layer", False, _mean("effective_rank")),
     (f"silent units that revive in a task, % (of {FEW} or more)", True, _revived),
 )
@@ -149,7 +149,7 @@ def verdicts(lives: Lives) -> Table:
             whole=True,
         )
         for what, direction, name, scale in (
-            ("always-negative units", "rise", "always_negative", 100),
+            ("never-active units", "rise", "never_active", 100),
             ("effective rank", "falls", "effective_rank", 1),
             ("online accuracy", "falls in the end", "online_accuracy", 100),
         )
@@ -193,7 +193,7 @@ def main_table(lives: Lives) -> Table:
         [
             ARM_NAMES[arm],
             over_seeds(lives, arm, last("online_accuracy")).format(100),
-            over_seeds(lives, arm, last("always_negative")).format(100),
+            over_seeds(lives, arm, last("never_active")).format(100),
             "n/a" if arm.startswith("leaky") else over_seeds(lives, arm, last("dead")).format(100),
             over_seeds(lives, arm, last("effective_rank")).format(1),
             over_seeds(lives, arm, total("died")).format(1, 0),

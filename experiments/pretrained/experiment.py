@@ -44,7 +44,7 @@ from experiments.pretrained.weights import NETWORKS, Pretrained, by_ncnn
 from jax_leaky import census
 
 NAME = "pretrained"
-_MEASURES = ("always_negative", "always_on", "rare", "act_freq", "slope")
+_MEASURES = ("never_active", "always_active", "rare", "act_freq", "mean_slope")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ from experiments.pretrained.weights import NETWORKS
 
 TITLE = "Do the LeakyReLU networks that people use have channels that never fire?"
 _KINDS = ("small", "bicubic", "network", "original")
-_MEASURES = ("always_negative", "always_on", "rare", "act_freq", "slope")
+_MEASURES = ("never_active", "always_active", "rare", "act_freq", "mean_slope")
 
 Pictures = Callable[[], dict[str, dict[str, np.ndarray]]]
 
@@ -28,7 +28,7 @@ def report(config: Any, outcome: Outcome, pictures: Pictures) -> None:
     titles = ", ".join(f"{NETWORKS[name].title} ({NETWORKS[name].authors})" for name in config.networks)
     photographers = "; ".join(f"{photo}.jpg by {CREDITS[photo]}" for photo in config.photographs)
     lead = [
-        "Always negative: the channel is above zero at no position of any image; under ReLU it would be dead. Always "
+        "Never active: the channel is above zero at no position of any image; under ReLU it would be dead. Always "
         "on: it is above zero at every position. Rare: at less than 1 % of them, or at none. Active: the mean share of "
         "positions above zero. Mean slope: 1 there, the slope elsewhere.",
         f"Published weights: {titles}. The channels are counted on {config.crops} pieces of {config.crop} x "

@@ -1,4 +1,4 @@
-"""The census: which units of a function's activations are dead, rare, always on; over batches, or in training.
+"""The census: which units of a function's activations are dead, rare, always active; over batches, or in training.
 
 It ties `jax_leaky._tracing`, which finds the activations, to `jax_leaky.units`, which counts.
 """
@@ -6,6 +6,6 @@ It ties `jax_leaky._tracing`, which finds the activations, to `jax_leaky.units`,
 from jax_leaky._census._census import census as census
 from jax_leaky._census._compare import Changes as Changes
 from jax_leaky._census._compare import compare as compare
-from jax_leaky._census._count import count_units as count_units
+from jax_leaky._census._count import value_and_census as value_and_census
 from jax_leaky._census._result import Census as Census
 from jax_leaky._census._site import SiteCensus as SiteCensus

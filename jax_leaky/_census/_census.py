@@ -34,7 +34,7 @@ def census(
     progress: bool | None = None,
     sharding: Any = None,
 ) -> Census:
-    """Counts what the activations of a function see, over all batches: which units are dead, rare, always on.
+    """Counts what the activations of a function see, over all batches: which units are dead, rare, always active.
 
     Nothing of the model is edited: the activations are found by tracing (`jax_leaky._tracing.list_sites` shows
     which). A unit is an index of the last axis of an activation's input z, a convolution's channel; every other

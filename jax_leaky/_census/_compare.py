@@ -31,7 +31,7 @@ class SiteChange:
         about = {"before": self.before.name, "after": self.after.name, "units": self.after.units}
         measures = {
             f"{name}_{when}": site.row[name]
-            for name in ("always_negative", "slope")
+            for name in ("never_active", "mean_slope")
             for when, site in (("before", self.before), ("after", self.after))
         }
         return about | self.transitions.to_row() | measures
@@ -56,12 +56,12 @@ class Changes:
         return [site.row() for site in self.sites]
 
     def __str__(self) -> str:
-        lines = [("site", "slope", "units", "always negative", "died", "revived", "mean slope")]
+        lines = [("site", "slope", "units", "never active", "died", "revived", "mean slope")]
         for site in self.sites:
             row = site.row()
             name = row["after"] if row["before"] == row["after"] else f"{row['before']} -> {row['after']}"
-            negative = _arrow(*(share(row[f"always_negative_{when}"]) for when in ("before", "after")))
-            steepness = _arrow(*(_number(row[f"slope_{when}"]) for when in ("before", "after")))
+            negative = _arrow(*(share(row[f"never_active_{when}"]) for when in ("before", "after")))
+            steepness = _arrow(*(_number(row[f"mean_slope_{when}"]) for when in ("before", "after")))
             slopes = _arrow(slope(site.before), slope(site.after))
             lines.append(
                 (
@@ -86,7 +86,7 @@ class Changes:
 def compare(before: Census, after: Census) -> Changes:
     """Which units died and which revived between two censuses: of a model at two times, or of two variants of it.
 
-    A unit died that was alive before and is always negative now. Sites are paired in the order of the program where
+    A unit died that was alive before and is never active now. Sites are paired in the order of the program where
     both censuses hold as many sites with the same numbers of units, so that a model is also compared with one whose
     activations were swapped; otherwise by name. Both should have seen the same samples.
 
@@ -103,7 +103,7 @@ def compare(before: Census, after: Census) -> Changes:
         >>> x = jnp.zeros((100, 2))
         >>> before, after = (census(layer, [(jnp.array(b), x)]) for b in ([1.0, -1.0], [-1.0, -1.0]))
         >>> row = compare(before, after).rows()[0]
-        >>> row["died"], row["revived"], row["always_negative_after"]
+        >>> row["died"], row["revived"], row["never_active_after"]
         (1, 0, 1.0)
     """
     for name, value in (("before", before), ("after", after)):
@@ -128,7 +128,7 @@ def compare(before: Census, after: Census) -> Changes:
 
 
 def _transitions(before: SiteCensus, after: SiteCensus) -> Transitions:
-    masks = [site.summary.per_unit["always_negative"] for site in (before, after)]
+    masks = [site.summary.per_unit["never_active"] for site in (before, after)]
     return units.transitions(*masks)
 
 

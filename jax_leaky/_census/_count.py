@@ -1,4 +1,4 @@
-"""`count_units`: the counts of one call, inside a training step."""
+"""`value_and_census`: the counts of one call, inside a training step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jax_leaky._census._result import Census
 from jax_leaky._tracing import Traced
 
 
-def count_units(
+def value_and_census(
     fn: Callable[..., Any],
     *,
     sites: str | Sequence[str] | None = None,
@@ -46,7 +46,7 @@ def count_units(
         Flax Linen, the counts as the auxiliary output of the loss:
 
         >>> import flax.linen as nn, jax, jax.numpy as jnp, optax
-        >>> from jax_leaky import count_units
+        >>> from jax_leaky import value_and_census
         >>> class MLP(nn.Module):
         ...     @nn.compact
         ...     def __call__(self, x):
@@ -55,7 +55,7 @@ def count_units(
         >>> @jax.jit
         ... def train_step(params, state, x, y):
         ...     def loss_of(params):
-        ...         out, counts = count_units(model.apply)(params, x)
+        ...         out, counts = value_and_census(model.apply)(params, x)
         ...         return jnp.mean((out - y) ** 2), counts
         ...     (loss, counts), gradient = jax.value_and_grad(loss_of, has_aux=True)(params)
         ...     updates, state = optimizer.update(gradient, state)
@@ -67,7 +67,7 @@ def count_units(
         >>> counts["MLP/relu"].n, counts["MLP/relu"].units
         (32, 8)
         >>> sorted(counts.scalars())[:3]
-        ['MLP/relu/act_freq', 'MLP/relu/always_negative', 'MLP/relu/always_on']
+        ['MLP/relu/act_freq', 'MLP/relu/never_active', 'MLP/relu/always_active']
 
         Flax NNX, whose batch statistics and random counters change as ever:
 
@@ -80,7 +80,7 @@ def count_units(
         >>> @nnx.jit
         ... def train_step(model, optimizer, x, y):
         ...     def loss_of(model):
-        ...         out, counts = count_units(model)(x)
+        ...         out, counts = value_and_census(model)(x)
         ...         return jnp.mean((out - y) ** 2), counts
         ...     (loss, counts), gradient = nnx.value_and_grad(loss_of, has_aux=True)(model)
         ...     optimizer.update(model, gradient)
@@ -94,8 +94,8 @@ def count_units(
 
     @functools.wraps(fn, assigned=("__module__", "__name__", "__qualname__"), updated=())
     def counted(*args: Any, **kwargs: Any) -> tuple[Any, Census]:
-        traced = Traced("count_units", fn, args, kwargs)
-        chosen = _visit.choose("count_units", traced, sites, unit_axis)
+        traced = Traced("value_and_census", fn, args, kwargs)
+        chosen = _visit.choose("value_and_census", traced, sites, unit_axis)
         out, records = _visit.run(traced, chosen, lean=True)
         return out, Census(records, chosen.sites.opaque, rare_below)
 

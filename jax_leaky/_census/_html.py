@@ -57,7 +57,7 @@ def fragment(census: Census) -> str:
 
     rows = []
     for site in census:
-        state = "invalid" if site.invalid else "silent" if site.row["always_negative"] else ""
+        state = "invalid" if site.invalid else "silent" if site.row["never_active"] else ""
         rows.append(f"<tr class='{state}'>{cells('td', [column.cell(site) for column in shown])}</tr>")
     head = cells("th", [column.head for column in shown])
     notes = "".join(f"<p class=note>{escape(line)}</p>" for line in _table.notes(census))

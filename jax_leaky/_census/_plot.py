@@ -86,7 +86,7 @@ def _strip(axes: Axes, site: SiteCensus) -> None:
     if site.invalid:
         axes.text(0.5, 0.4, site.invalid, transform=axes.transAxes, ha="center", va="center", color=_NEVER)
         return
-    activity, never, always = (site.per_unit(m) for m in ("act_freq", "always_negative", "always_on"))
+    activity, never, always = (site.per_unit(m) for m in ("act_freq", "never_active", "always_active"))
     between, edges = np.histogram(activity[(never == 0) & (always == 0)], bins=_BINS, range=(0, 1))
     tallest = max(between.max(), never.sum(), always.sum())
     step = 1 / _BINS
@@ -95,8 +95,8 @@ def _strip(axes: Axes, site: SiteCensus) -> None:
     axes.bar(_AT_ALWAYS, always.sum() / tallest, 1.3 * step, color=_ALWAYS)
     for line, (count, part, word, color) in enumerate(
         (
-            (never.sum(), never.mean(), "always negative", _NEVER),
-            (always.sum(), always.mean(), "always on", _ALWAYS),
+            (never.sum(), never.mean(), "never active", _NEVER),
+            (always.sum(), always.mean(), "always active", _ALWAYS),
         )
     ):
         words = f"{int(count):,} {word}, {share(float(part))}" if count else f"none {word}"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @jax.tree_util.register_pytree_node_class
 class Census:
-    """What the activations of a function saw; from `census`, `count_units` or `load`.
+    """What the activations of a function saw; from `census`, `value_and_census` or `load`.
 
     Printed, it is a table with a row per site; a site in a scan over layers has a row per layer, `name[0]`,
     `name[1]`, ... `census["MLP/relu"]` is the site's `SiteCensus`, which knows every unit.
@@ -42,7 +42,7 @@ class Census:
         ...     with jax.named_scope("layer"):
         ...         return jax.nn.relu(z)
         >>> found = census(layer, [jnp.array([[1.0, -1.0]]), jnp.array([[-2.0, -3.0]])])
-        >>> found["layer/relu"].where("always_negative").tolist()
+        >>> found["layer/relu"].where("never_active").tolist()
         [1]
         >>> found["layer/relu"].per_unit("act_freq").tolist()
         [0.5, 0.0]
@@ -156,7 +156,7 @@ class Census:
         return self.table()
 
     def scalars(self) -> dict[str, Any]:
-        """Every measure of every site as one flat dict for a logger: `{"MLP/relu/always_negative": 0.25, ...}`.
+        """Every measure of every site as one flat dict for a logger: `{"MLP/relu/never_active": 0.25, ...}`.
 
         A measure that does not apply is left out; those of an invalid site are NaN, and its `nonfinite` says why.
         In jit the values are arrays, and XLA counts no more than what they need.

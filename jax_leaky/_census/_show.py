@@ -37,10 +37,10 @@ def columns(census: Census) -> list[Column]:
         Column("slope", slope),
         Column("units", lambda site: f"{site.units:,}"),
         Column("n", lambda site: f"{site.n:,}"),
-        Column("always negative", _always_negative),
+        Column("never active", _never_active),
         Column("dead", _dead),
         Column("rare", functools.partial(_percent, measure="rare")),
-        Column("always on", functools.partial(_percent, measure="always_on")),
+        Column("always active", functools.partial(_percent, measure="always_active")),
         Column("dormant", functools.partial(_percent, measure="dormant@0.025")),
         Column("mean slope", _mean_slope),
     ]
@@ -73,9 +73,9 @@ def notes(census: Census) -> list[str]:
     if any(site.row["notes"].get("dead", "").startswith("n/a by construction") for site in census):
         lines.append("dead n/a: by construction, a slope other than 0 leaves no output at 0")
     lines += [
-        f"{site.name}: {site.row['notes']['slope']}"
+        f"{site.name}: {site.row['notes']['mean_slope']}"
         for site in census
-        if "differs between samples" in site.row["notes"].get("slope", "")
+        if "differs between samples" in site.row["notes"].get("mean_slope", "")
     ]
     lines += [
         f"{site.name}: units along axis {site.unit_axis} of its input, which is not the last"
@@ -124,7 +124,7 @@ def rich_table(census: Census) -> rich.table.Table:
         # The name is kept whole; what does not fit is cut in the middle of no figure.
         table.add_column(column.head, justify="left" if column.words else "right", no_wrap=True)
     for site in census:
-        style = "red" if site.invalid else "yellow" if site.row["always_negative"] else ""
+        style = "red" if site.invalid else "yellow" if site.row["never_active"] else ""
         # As Text, since rich would take brackets in a name for markup.
         table.add_row(*(Text(column.cell(site), style) for column in shown))
     return table
@@ -142,11 +142,11 @@ def _percent(site: SiteCensus, measure: str) -> str:
     return share(site.row[measure])
 
 
-def _always_negative(site: SiteCensus) -> str:
+def _never_active(site: SiteCensus) -> str:
     if site.invalid:
         return "invalid"
-    number = round(site.row["always_negative"] * site.units)
-    return f"{number:,} ({share(site.row['always_negative'])})" if number else "0"
+    number = round(site.row["never_active"] * site.units)
+    return f"{number:,} ({share(site.row['never_active'])})" if number else "0"
 
 
 def _dead(site: SiteCensus) -> str:
@@ -156,5 +156,5 @@ def _dead(site: SiteCensus) -> str:
 
 
 def _mean_slope(site: SiteCensus) -> str:
-    value: Any = site.row["slope"]
+    value: Any = site.row["mean_slope"]
     return NOT_KNOWN if value is None else f"{value:.3f}"

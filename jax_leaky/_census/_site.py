@@ -187,7 +187,7 @@ class SiteCensus:
         summary = units.summarize(self.counts, negative_slope=one, rare_below=self._rare_below)
         # By jnp: NumPy would warn of 0 / 0 where there was no sample.
         mean = summary.per_unit["act_freq"] + jnp.divide(slopes.below.high, self.counts.n.to_float())
-        return _with_mean_slope(summary, jnp.where(slopes.differ, mean, summary.per_unit["slope"]))
+        return _with_mean_slope(summary, jnp.where(slopes.differ, mean, summary.per_unit["mean_slope"]))
 
     @functools.cached_property
     def row(self) -> dict[str, Any]:
@@ -195,11 +195,13 @@ class SiteCensus:
         row = self.summary.to_row()
         notes = row["notes"]
         if self.kind not in RECTIFIERS and not notes.get("layer"):
-            notes["slope"] = f"n/a: {self.kind} has no one slope below 0"
+            notes["mean_slope"] = f"n/a: {self.kind} has no one slope below 0"
         elif self._slopes is None and self._number is None:
-            notes["slope"] = notes["dead"] = "n/a: the slope differs within a unit"
+            notes["mean_slope"] = notes["dead"] = "n/a: the slope differs within a unit"
         elif self._slopes is not None and np.any(self._slopes.least < self._slopes.greatest):
-            notes["slope"] = "the slope below 0 differs between samples: the mean takes each sample's own"
+            notes["mean_slope"] = (
+                "the slope below 0 differs between samples: the mean takes each sample's own"
+            )
         return row
 
     @property
@@ -208,7 +210,7 @@ class SiteCensus:
         return str(self.row["notes"].get("layer", ""))
 
     def per_unit(self, measure: str) -> np.ndarray:
-        """A measure of every unit, (units,), NaN where there is none: "act_freq", "always_negative", "grad_score", ...
+        """A measure of every unit, (units,), NaN where there is none: "act_freq", "never_active", "grad_score", ...
 
         Raises:
             ValueError: there is no such measure.
@@ -220,7 +222,7 @@ class SiteCensus:
         return np.asarray(self.summary.per_unit[measure])
 
     def where(self, property_: str) -> np.ndarray:
-        """The indices of the units that have a property: "always_negative", "dead", "rare", "dormant@0.025", ...
+        """The indices of the units that have a property: "never_active", "dead", "rare", "dormant@0.025", ...
 
         Raises:
             ValueError: there is no such property, or the site cannot tell: it is invalid, or the property does not
@@ -240,5 +242,6 @@ class SiteCensus:
 
 def _with_mean_slope(summary: Summary, slope: Any) -> Summary:
     return summary._replace(
-        per_unit=summary.per_unit | {"slope": slope}, layer=summary.layer | {"slope": jnp.mean(slope)}
+        per_unit=summary.per_unit | {"mean_slope": slope},
+        layer=summary.layer | {"mean_slope": jnp.mean(slope)},
     )

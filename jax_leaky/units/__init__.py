@@ -1,9 +1,9 @@
-"""Counting units: which are dead, always on, rare or dormant; streamed, merged, summed up in a row.
+"""Counting units: which are dead, always active, rare or dormant; streamed, merged, summed up in a row.
 
 A layer's samples are folded into `UnitCounts` by `init`, `update` and `merge`; `summarize` turns the counts
 into every measure. All of it is pure, works in jit, scan, vmap and shard_map, and keeps O(units) numbers.
 
-A unit is born dead when it is always negative at step 0; a network when its `constant_output` is 1 there.
+A unit is born dead when it is never active at step 0; a network when its `constant_output` is 1 there.
 """
 
 from jax_leaky.units._all_reduce import all_reduce as all_reduce

@@ -27,9 +27,9 @@ def summarize(
     """Every measure of a layer from its counts.
 
     With p the share of samples with z > 0, a the activation's output and s its slope:
-    `act_freq` = p; `dead`: a = 0 always; `always_negative`: p = 0; `always_on`: p = 1; `linear`: p in {0, 1};
+    `act_freq` = p; `dead`: a = 0 always; `never_active`: p = 0; `always_active`: p = 1; `linear`: p in {0, 1};
     `rare`: p < rare_below; `dormant_score` = mean abs(a) over the layer mean of that, and `dormant@tau`:
-    score <= tau; `dormant_pos` and `dormant_pos@tau`: the same with max(z, 0); `slope` = p + s (1 - p);
+    score <= tau; `dormant_pos` and `dormant_pos@tau`: the same with max(z, 0); `mean_slope` = p + s (1 - p);
     `grad_dead`: dL/dz = 0 always; `grad_score` = mean abs(dL/dz) over the layer mean; `since_fired`: samples
     since the last z > 0; `rule_of_three` = 3 / n, the p that silence on n samples excludes at 95 %.
     Properties other than those of the scores are decided in integers. A layer whose mean is 0 has the score 0
@@ -79,7 +79,7 @@ def _measure(counts: UnitCounts, slope: Array, rare: Fraction, taus: tuple[float
     """Every definition, of counts of one layer."""
     n = counts.n.to_float()
     p = counts.fired.to_float() / n
-    always_negative, always_on = _wide.is_zero(counts.fired), _wide.equal(counts.fired, counts.n)
+    never_active, always_active = _wide.is_zero(counts.fired), _wide.equal(counts.fired, counts.n)
     since_fired = counts.end - counts.last_fired
     seen_gradient = ~_wide.is_zero(counts.grad_n)
     scores = {
@@ -89,9 +89,9 @@ def _measure(counts: UnitCounts, slope: Array, rare: Fraction, taus: tuple[float
     }
     properties = {
         "dead": jnp.where(slope == 0, _wide.is_zero(counts.nonzero).astype(jnp.float32), jnp.nan),
-        "always_negative": always_negative,
-        "always_on": always_on,
-        "linear": always_negative | always_on,
+        "never_active": never_active,
+        "always_active": always_active,
+        "linear": never_active | always_active,
         "rare": _wide.below_share(counts.fired, counts.n, rare.numerator, rare.denominator),
         "grad_dead": jnp.where(
             seen_gradient, _wide.is_zero(counts.grad_nonzero).astype(jnp.float32), jnp.nan
@@ -101,7 +101,7 @@ def _measure(counts: UnitCounts, slope: Array, rare: Fraction, taus: tuple[float
         for name, score in (("dormant", scores["dormant_score"]), ("dormant_pos", scores["dormant_pos"])):
             low = jnp.where(jnp.isnan(score), jnp.nan, (score <= tau).astype(jnp.float32))
             properties[f"{name}@{repr(tau).removesuffix('.0')}"] = low
-    means = {"act_freq": p, "slope": p + slope * (1 - p)}
+    means = {"act_freq": p, "mean_slope": p + slope * (1 - p)}
     others = {"since_fired": since_fired.to_float(), "z_min": counts.z_min, "z_max": counts.z_max}
 
     valid = ~_wide.is_zero(counts.n) & jnp.all(_wide.is_zero(counts.nonfinite))

@@ -11,22 +11,31 @@ from jax_leaky.units._rows import plain
 from jax_leaky.units._wide import Wide
 
 _ORDER = (
-    *("act_freq", "dead", "always_negative", "always_on", "linear", "rare", "dormant_score", "dormant"),
-    *("dormant_pos", "slope", "grad_dead", "grad_score", "since_fired", "rule_of_three", "z_min", "z_max"),
+    *("act_freq", "dead", "never_active", "always_active", "linear", "rare", "dormant_score", "dormant"),
+    *(
+        "dormant_pos",
+        "mean_slope",
+        "grad_dead",
+        "grad_score",
+        "since_fired",
+        "rule_of_three",
+        "z_min",
+        "z_max",
+    ),
 )
 
 
 class Summary(NamedTuple):
     """Every measure of a layer, per unit and for the whole of it, under the same names.
 
-    A property such as `always_negative` is 1.0 where it holds, 0.0 where not, and NaN where it is unknown: no
+    A property such as `never_active` is 1.0 where it holds, 0.0 where not, and NaN where it is unknown: no
     float sum or mean of it can hide a diverged layer. All of a layer is NaN when any of its values was not
     finite, or when it saw no sample; `dead` is NaN for a slope other than 0, and `grad_dead` and `grad_score`
     without gradients.
 
     Attributes:
         per_unit: measure -> (units,), float32; also `z_min` and `z_max`.
-        layer: measure -> (), float32. A property: the share of the units. `act_freq`, `slope`: their mean.
+        layer: measure -> (), float32. A property: the share of the units. `act_freq`, `mean_slope`: their mean.
             The scores, whose mean is 1 by definition: their median. `since_fired`: the longest silence.
         n: samples counted, exact.
         grad_n: samples counted with a gradient, exact.
@@ -57,7 +66,7 @@ class Summary(NamedTuple):
             >>> import jax_leaky.units as units
             >>> counts = units.update(units.init(2), jnp.array([[1.0, -1.0], [-3.0, -2.0]]))
             >>> row = units.summarize(counts, negative_slope=0.5).to_row()
-            >>> row["n"], row["act_freq"], row["always_negative"], row["slope"], row["dead"]
+            >>> row["n"], row["act_freq"], row["never_active"], row["mean_slope"], row["dead"]
             (2, 0.25, 0.5, 0.625, None)
             >>> row["notes"]["dead"]
             'n/a by construction: with a slope other than 0 no output is 0'

@@ -15,12 +15,12 @@ class Transitions(NamedTuple):
     """What changed between two looks; every field is a float32 scalar, NaN where it has no value.
 
     Attributes:
-        died: units that were alive before and are always negative now.
-        revived: units that were always negative before and are alive now.
+        died: units that were alive before and are never active now.
+        revived: units that were never active before and are alive now.
         died_share: died over all units.
-        revived_share: revived over all units; the always-negative share rose by died_share - revived_share.
-        overlap: the share of the now always-negative units that were so at step 0; NaN where none is now.
-        jaccard: units always negative both now and at step 0 over those that were at either; NaN where none
+        revived_share: revived over all units; the never-active share rose by died_share - revived_share.
+        overlap: the share of the now never-active units that were so at step 0; NaN where none is now.
+        jaccard: units never active both now and at step 0 over those that were at either; NaN where none
             was.
     """
 
@@ -50,8 +50,8 @@ def transitions(before: ArrayLike, after: ArrayLike, initial: ArrayLike | None =
     """Units that died and revived between two looks, and how far the set is still that of step 0.
 
     Args:
-        before: (units,), which units were always negative at the look before: bool, or the 1, 0 and NaN of
-            `Summary.per_unit["always_negative"]`; with any NaN, every measure that needs it is NaN.
+        before: (units,), which units were never active at the look before: bool, or the 1, 0 and NaN of
+            `Summary.per_unit["never_active"]`; with any NaN, every measure that needs it is NaN.
         after: the same now.
         initial: the same at step 0; without it `overlap` and `jaccard` are NaN.
 
@@ -90,9 +90,7 @@ def transitions(before: ArrayLike, after: ArrayLike, initial: ArrayLike | None =
 def _mask(name: str, value: ArrayLike) -> Array:
     mask = jnp.asarray(value)
     if mask.dtype != jnp.bool_ and not jnp.issubdtype(mask.dtype, jnp.floating):
-        raise TypeError(
-            f"{name} has the dtype {mask.dtype}: give the bool mask of the always-negative units."
-        )
+        raise TypeError(f"{name} has the dtype {mask.dtype}: give the bool mask of the never-active units.")
     if mask.ndim != 1 or mask.size == 0:
         raise ValueError(
             f"{name} has the shape {mask.shape}: give (units,), and use jax.vmap for more layers."

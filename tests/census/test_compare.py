@@ -32,15 +32,15 @@ def test_units_die_and_revive() -> None:
         2,
         1,
     )
-    assert (first["always_negative_before"], first["always_negative_after"]) == (pytest.approx(1 / 3), 0.5)
+    assert (first["never_active_before"], first["never_active_after"]) == (pytest.approx(1 / 3), 0.5)
     assert second["before"] == "net/relu_1"
     lines = str(changes).splitlines()
     assert lines[0].split() == [
         "site",
         "slope",
         "units",
-        "always",
-        "negative",
+        "never",
+        "active",
         "died",
         "revived",
         "mean",
@@ -76,7 +76,7 @@ def test_other_models_are_paired_by_name_and_the_rest_is_listed() -> None:
 def test_a_diverged_side_has_no_transitions() -> None:
     fn = functools.partial(net, BEFORE)
     row = compare(census(fn, X), census(fn, X * np.nan)).rows()[0]
-    assert (row["died"], row["revived"], row["always_negative_after"]) == (None, None, None)
+    assert (row["died"], row["revived"], row["never_active_after"]) == (None, None, None)
 
 
 def test_bad_input_gets_one_sentence() -> None:

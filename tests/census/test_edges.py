@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import export
 
-from jax_leaky import Census, census, count_units
+from jax_leaky import Census, census, value_and_census
 
 X = np.random.default_rng(5).normal(size=(30, 6)).astype(np.float32)
 
@@ -28,7 +28,7 @@ def test_an_empty_batch_counts_no_sample(activation: object, order: slice) -> No
 
 
 def test_only_empty_batches_make_the_site_invalid() -> None:
-    for found in (census(layer, X[:0]), count_units(layer)(jnp.asarray(X[:0]))[1]):
+    for found in (census(layer, X[:0]), value_and_census(layer)(jnp.asarray(X[:0]))[1]):
         (site,) = found
         assert (site.n, site.units, site.invalid) == (0, 6, "invalid: no sample was seen")
 
@@ -38,7 +38,7 @@ def test_an_empty_batch_has_no_gradient() -> None:
     np.testing.assert_array_equal(found.counts.grad_nonzero.to_numpy(), (X > 0).sum(0))
 
 
-@pytest.mark.parametrize("count", [lambda fn, x: census(fn, [x]), lambda fn, x: count_units(fn)(x)[1]])
+@pytest.mark.parametrize("count", [lambda fn, x: census(fn, [x]), lambda fn, x: value_and_census(fn)(x)[1]])
 def test_a_site_with_no_unit_is_left_out_and_listed(count: object) -> None:
     x = jnp.asarray(X)
     with pytest.raises(ValueError, match=r"input of layer/relu has the shape \(30, 0\), which has no units"):
@@ -51,7 +51,7 @@ def test_a_site_with_no_unit_is_left_out_and_listed(count: object) -> None:
 @pytest.mark.parametrize("activation", [jax.nn.relu, jax.nn.gelu, lambda x: jax.nn.leaky_relu(x, 0.1)])
 def test_a_symbolic_number_of_samples(activation: object) -> None:
     def fired(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        counts = next(iter(count_units(activation)(x)[1])).counts  # type: ignore[arg-type] # one of the above
+        counts = next(iter(value_and_census(activation)(x)[1])).counts  # type: ignore[arg-type] # one of the above
         return counts.n.low, counts.fired.low, counts.last_fired.low
 
     (batch,) = export.symbolic_shape("batch")

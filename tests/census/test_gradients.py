@@ -16,7 +16,7 @@ FIRST = RNG.normal(size=(5, 6))
 SECOND = RNG.normal(size=(6, 6))
 OUT = RNG.normal(size=(6, 3))
 FIRST[:, 1] = 0.0
-BIAS = np.array([0.0, -1.0, 0.0, 0.0, 0.0, 0.0])  # unit 1 is always negative
+BIAS = np.array([0.0, -1.0, 0.0, 0.0, 0.0, 0.0])  # unit 1 is never active
 SECOND[2] = 0.0  # unit 2 of the first layer leads nowhere
 
 

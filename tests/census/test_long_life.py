@@ -16,7 +16,7 @@ import pytest
 
 from experiments.lab.run import store
 from experiments.lab.run.sweep import Group, sweep
-from jax_leaky import census, count_units, leaky_relu, observe, units
+from jax_leaky import census, leaky_relu, observe, units, value_and_census
 
 X = np.random.default_rng(0).normal(size=(16, 8)).astype(np.float32)
 slow = functools.partial(pytest.param, marks=pytest.mark.slow)
@@ -30,7 +30,7 @@ PAGES = Path("/proc/self/statm")
 MODEL = nn.Sequential([nn.Dense(8), nn.relu, nn.Dense(3)])
 OBSERVERS = {
     "observe": lambda predict: observe(predict, lambda _, z: (z > 0).sum(0)),
-    "count_units": count_units,
+    "value_and_census": value_and_census,
 }
 
 
@@ -107,14 +107,14 @@ def test_the_op(how, calls):
 
 
 @pytest.mark.parametrize("calls", CALLS)
-@pytest.mark.parametrize("how", ["observe", "count_units"])
+@pytest.mark.parametrize("how", ["observe", "value_and_census"])
 def test_a_compiled_observer(how, calls, predict):
     observed = jax.jit(OBSERVERS[how](predict))
     check(lambda: jax.block_until_ready(observed(X)), calls)
 
 
 @pytest.mark.parametrize("calls", TRACES)
-@pytest.mark.parametrize("how", ["observe", "count_units"])
+@pytest.mark.parametrize("how", ["observe", "value_and_census"])
 def test_an_observer_that_is_not_compiled(how, calls, predict):
     """Made anew for each call too, as in a notebook."""
     check(lambda: jax.block_until_ready(OBSERVERS[how](predict)(X)), calls)

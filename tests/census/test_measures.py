@@ -51,14 +51,14 @@ def test_measures_equal_numpy(found: Census, place: int) -> None:
     p = (z > 0).mean(0)
     score = np.abs(a).mean(0) / np.abs(a).mean()
     np.testing.assert_allclose(site.per_unit("act_freq"), p, rtol=1e-6)
-    np.testing.assert_allclose(site.per_unit("slope"), p + slope * (1 - p), rtol=1e-6)
+    np.testing.assert_allclose(site.per_unit("mean_slope"), p + slope * (1 - p), rtol=1e-6)
     np.testing.assert_allclose(site.per_unit("dormant_score"), score, rtol=1e-4, atol=1e-7)
-    np.testing.assert_array_equal(site.where("always_negative"), np.flatnonzero(p == 0))
-    np.testing.assert_array_equal(site.where("always_on"), np.flatnonzero(p == 1))
+    np.testing.assert_array_equal(site.where("never_active"), np.flatnonzero(p == 0))
+    np.testing.assert_array_equal(site.where("always_active"), np.flatnonzero(p == 1))
     np.testing.assert_array_equal(site.where("rare"), np.flatnonzero(p < 0.01))
     np.testing.assert_array_equal(site.where("dormant@0.025"), np.flatnonzero(score <= 0.025))
-    assert site.row["always_negative"] == pytest.approx((p == 0).mean(), rel=1e-6)
-    assert site.row["slope"] == pytest.approx((p + slope * (1 - p)).mean(), rel=1e-6)
+    assert site.row["never_active"] == pytest.approx((p == 0).mean(), rel=1e-6)
+    assert site.row["mean_slope"] == pytest.approx((p + slope * (1 - p)).mean(), rel=1e-6)
 
 
 def test_a_unit_that_fired_once_is_silent_since_then(found: Census) -> None:
@@ -105,13 +105,13 @@ def test_a_learnt_slope_is_read_where_the_model_runs() -> None:
     x = jnp.tile(jnp.array([[1.0], [-1.0], [-1.0], [-1.0]]), (1, 6))
     site = next(iter(census(functools.partial(prelu, slopes), x)))
     np.testing.assert_allclose(site.negative_slope, slopes, rtol=1e-6)
-    np.testing.assert_allclose(site.per_unit("slope"), 0.25 + 0.75 * slopes, rtol=1e-6)
+    np.testing.assert_allclose(site.per_unit("mean_slope"), 0.25 + 0.75 * slopes, rtol=1e-6)
 
 
 def test_a_kind_without_a_slope_has_no_mean_slope() -> None:
     site = next(iter(census(jax.nn.gelu, jnp.array(Z, jnp.float32))))
-    assert (site.kind, site.negative_slope, site.row["slope"]) == ("gelu", None, None)
-    assert site.row["notes"]["slope"] == "n/a: gelu has no one slope below 0"
+    assert (site.kind, site.negative_slope, site.row["mean_slope"]) == ("gelu", None, None)
+    assert site.row["notes"]["mean_slope"] == "n/a: gelu has no one slope below 0"
     assert site.row["dead"] is not None
     np.testing.assert_allclose(site.per_unit("act_freq"), (Z > 0).mean(0), rtol=1e-6)
 
@@ -122,12 +122,12 @@ def test_a_diverged_layer_is_invalid_and_never_healthy() -> None:
     found = census(relu_then_leaky, [x[:40], x[40:80], x[80:]])
     site = found["net/relu"]
     assert site.invalid == "invalid: 6 non-finite values"
-    assert site.row["always_negative"] is None
-    assert np.isnan(found.scalars()["net/relu/always_negative"])
+    assert site.row["never_active"] is None
+    assert np.isnan(found.scalars()["net/relu/never_active"])
     assert found.scalars()["net/relu/nonfinite"] == 6
     with pytest.raises(ValueError, match="cannot tell which units are dead: invalid: 6 non-finite values"):
         site.where("dead")
     line = next(line for line in str(found).splitlines() if line.startswith("net/relu "))
     assert "invalid" in line
     assert "%" not in line
-    assert json.loads(found.to_json())["sites"][0]["always_negative"] is None
+    assert json.loads(found.to_json())["sites"][0]["never_active"] is None

@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jax_leaky._census import census, count_units
+from jax_leaky._census import census, value_and_census
 
 X = np.random.default_rng(4).normal(size=(3, 8, 5, 5, 2)).astype(np.float32)
 
@@ -62,7 +62,7 @@ def test_batches_are_put_on_the_mesh_on_request() -> None:
 
 def test_a_sharded_training_step_counts_the_same() -> None:
     mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
-    counted = jax.jit(count_units(MODEL.apply))
+    counted = jax.jit(value_and_census(MODEL.apply))
     placed = jax.device_put(X[0], NamedSharding(mesh, P("data")))
     alone, spread = counted(VARIABLES, jnp.asarray(X[0]))[1], counted(VARIABLES, placed)[1]
     for one, other in zip(alone, spread, strict=True):

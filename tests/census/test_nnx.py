@@ -31,6 +31,6 @@ def test_a_module_its_method_and_a_partial_are_counted(how):
     (site,) = census(fn, BATCHES)
     z = np.concatenate(BATCHES).astype(np.float64) @ np.asarray(net.first.kernel[...], np.float64) + BIAS
     assert site.n == 48
-    np.testing.assert_array_equal(site.per_unit("always_negative"), (z < 0).all(0))
-    assert site.per_unit("always_negative").sum() == 2
+    np.testing.assert_array_equal(site.per_unit("never_active"), (z < 0).all(0))
+    assert site.per_unit("never_active").sum() == 2
     assert repr(site) == f"SiteCensus({site.name!r}, relu, 6 units)"

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from jax_leaky import Census, census, count_units, leaky_relu
+from jax_leaky import Census, census, leaky_relu, value_and_census
 
 check = settings(max_examples=20, deadline=None, derandomize=True)
 values = st.sampled_from([0.0, -0.0, 1.0, -1.0]) | st.floats(-1e3, 1e3, width=32, allow_subnormal=False)
@@ -30,7 +30,7 @@ def samples(elements):
     return st.tuples(first, others).map(np.concatenate)
 
 
-counted = jax.jit(count_units(network))
+counted = jax.jit(value_and_census(network))
 plain = jax.jit(network)
 
 
@@ -57,7 +57,7 @@ def test_censuses_add_up_and_the_brackets_do_not_matter(x, y, z):
     left, right = (one + two) + three, one + (two + three)
     whole = census(network, [np.concatenate([x, y, z])], progress=False)
     for name in whole.sites:
-        for measure in ("act_freq", "always_negative", "always_on", "rare", "since_fired", "z_min", "z_max"):
+        for measure in ("act_freq", "never_active", "always_active", "rare", "since_fired", "z_min", "z_max"):
             expected = whole[name].per_unit(measure)
             np.testing.assert_array_equal(left[name].per_unit(measure), expected)
             np.testing.assert_array_equal(right[name].per_unit(measure), expected)

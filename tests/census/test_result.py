@@ -84,7 +84,7 @@ def test_json_is_strict_and_comes_back_whole(found: Census, diverged: Census) ->
         assert str(again) == str(one)
     sites = json.loads(found.to_json())["sites"]
     assert [site["name"] for site in sites] == list(found.sites)
-    assert sites[0]["always_negative"] == pytest.approx(1 / 6)
+    assert sites[0]["never_active"] == pytest.approx(1 / 6)
     jax.tree.map(np.testing.assert_array_equal, found["<net>/relu"].counts, again_of(found))
 
 
@@ -111,10 +111,10 @@ def test_scalars_are_flat_floats(found: Census, diverged: Census) -> None:
     scalars = found.scalars()
     assert all(type(value) is float for value in scalars.values())
     assert not any(math.isnan(value) for value in scalars.values())
-    assert scalars["<net>/relu/always_negative"] == pytest.approx(1 / 6)
-    assert scalars["<net>/scan/relu[1]/always_negative"] == 1.0
+    assert scalars["<net>/relu/never_active"] == pytest.approx(1 / 6)
+    assert scalars["<net>/scan/relu[1]/never_active"] == 1.0
     invalid = diverged.scalars()
-    assert math.isnan(invalid["<net>/relu/always_negative"])
+    assert math.isnan(invalid["<net>/relu/never_active"])
     assert invalid["<net>/relu/nonfinite"] == 6.0
 
 
@@ -144,7 +144,7 @@ def net_of_width(width: int, x: jax.Array) -> jax.Array:
 
 def test_units_and_measures_are_reached_by_name(found: Census) -> None:
     site = found["<net>/relu"]
-    assert site.where("always_negative").tolist() == [1]
+    assert site.where("never_active").tolist() == [1]
     assert site.per_unit("act_freq").shape == (6,)
     with pytest.raises(KeyError, match="no site is named 'relu'"):
         found["relu"]
@@ -170,7 +170,7 @@ def test_the_picture_has_a_strip_per_site(found: Census, diverged: Census) -> No
     figure = found.plot()
     assert len(figure.axes) == 4
     assert [text.get_text() for text in figure.axes[0].texts] == [
-        *("<net>/relu", "relu of 6 units", "1 always negative, 16.7 %", "1 always on, 16.7 %"),
+        *("<net>/relu", "relu of 6 units", "1 never active, 16.7 %", "1 always active, 16.7 %"),
     ]
     heights = [patch.get_height() for patch in figure.axes[3].patches]
     assert sorted(heights)[-2:] == [0.0, 1.0]  # all units in the bar of those that never fire

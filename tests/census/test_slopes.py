@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jax_leaky import Census, census, count_units
+from jax_leaky import Census, census, value_and_census
 
 RNG = np.random.default_rng(7)
 X = RNG.normal(size=(40, 6)).astype(np.float32) - np.linspace(-1, 4, 6, dtype=np.float32)
@@ -35,8 +35,8 @@ def test_batches_with_slopes_of_their_own() -> None:
     found = census(layer, [(jnp.float32(slope), X + slope) for slope in SLOPES])
     expected = true([X + np.float32(slope) for slope in SLOPES], list(SLOPES))
     site = found["layer/leaky_relu"]
-    np.testing.assert_allclose(site.per_unit("slope"), expected, rtol=1e-6)
-    assert site.row["slope"] == pytest.approx(expected.mean(), rel=1e-6)
+    np.testing.assert_allclose(site.per_unit("mean_slope"), expected, rtol=1e-6)
+    assert site.row["mean_slope"] == pytest.approx(expected.mean(), rel=1e-6)
     assert site.negative_slope is None
     np.testing.assert_allclose(site.slope_range, ([0.1] * 6, [0.9] * 6), rtol=1e-6)
     assert "0.1..0.9" in str(found)
@@ -48,7 +48,7 @@ def test_slopes_of_units_that_move() -> None:
     slopes = [np.linspace(0, end, 6, dtype=np.float32) for end in (0.5, 0.2)]
     found = census(lambda a, x: jnp.where(x > 0, x, a * x), [(jnp.asarray(a), X) for a in slopes])
     (site,) = found
-    np.testing.assert_allclose(site.per_unit("slope"), true([X, X], slopes), rtol=1e-6)
+    np.testing.assert_allclose(site.per_unit("mean_slope"), true([X, X], slopes), rtol=1e-6)
     np.testing.assert_allclose(site.slope_range, (slopes[1], slopes[0]), rtol=1e-6)
 
 
@@ -59,7 +59,7 @@ def test_the_same_slope_everywhere_is_one_number() -> None:
     assert "differs" not in str(found)
     # The slope itself to the bit, where a unit never fires.
     silent = census(layer, [(jnp.float32(0.3), -np.abs(X))])["layer/leaky_relu"]
-    assert set(silent.per_unit("slope").tolist()) == {float(np.float32(0.3))}
+    assert set(silent.per_unit("mean_slope").tolist()) == {float(np.float32(0.3))}
 
 
 def test_any_order_of_adding_up_gives_the_same_mean_slope() -> None:
@@ -69,7 +69,7 @@ def test_any_order_of_adding_up_gives_the_same_mean_slope() -> None:
         first, second, third = (parts[slope] for slope in order)
         for whole in ((first + second) + third, first + (second + third)):
             site = whole["layer/leaky_relu"]
-            np.testing.assert_allclose(site.per_unit("slope"), expected, rtol=1e-6)
+            np.testing.assert_allclose(site.per_unit("mean_slope"), expected, rtol=1e-6)
             np.testing.assert_allclose(site.slope_range, ([0.1] * 6, [0.9] * 6), rtol=1e-6)
 
 
@@ -80,11 +80,11 @@ def test_two_programs_with_a_number_each(swapped: bool) -> None:
 
     one, other = of(0.1), of(0.5)
     site = (other + one if swapped else one + other)["layer/leaky_relu"]
-    np.testing.assert_allclose(site.per_unit("slope"), true([X, X], [0.1, 0.5]), rtol=1e-6)
+    np.testing.assert_allclose(site.per_unit("mean_slope"), true([X, X], [0.1, 0.5]), rtol=1e-6)
     assert (of(0.1) + of(0.1))["layer/leaky_relu"].negative_slope == 0.1
     # A number in one, an argument in the other.
     mixed = (taken(0.5) + one if swapped else one + taken(0.5))["layer/leaky_relu"]
-    np.testing.assert_allclose(mixed.per_unit("slope"), true([X, X], [0.1, 0.5]), rtol=1e-6)
+    np.testing.assert_allclose(mixed.per_unit("mean_slope"), true([X, X], [0.1, 0.5]), rtol=1e-6)
 
 
 def through_time(slopes: jax.Array, xs: jax.Array) -> jax.Array:
@@ -100,9 +100,9 @@ def test_a_scan_over_time_whose_slope_changes(counted: bool) -> None:
     for slope, x in zip(slopes, xs, strict=True):
         zs.append(h + x)
         h = np.where(zs[-1] > 0, zs[-1], slope * zs[-1])
-    found = count_units(through_time)(slopes, xs)[1] if counted else census(through_time, [(slopes, xs)])
+    found = value_and_census(through_time)(slopes, xs)[1] if counted else census(through_time, [(slopes, xs)])
     (site,) = found
-    np.testing.assert_allclose(site.per_unit("slope"), true(zs, list(slopes)), rtol=1e-6)
+    np.testing.assert_allclose(site.per_unit("mean_slope"), true(zs, list(slopes)), rtol=1e-6)
 
 
 def test_a_branch_that_is_not_taken_says_nothing_of_its_slope() -> None:
@@ -114,7 +114,7 @@ def test_a_branch_that_is_not_taken_says_nothing_of_its_slope() -> None:
     found = census(net, [(jnp.float32(a), x) for a, x in ((0.7, down), (0.2, up), (0.6, down))])
     (site,) = found
     assert site.negative_slope == 0.2
-    np.testing.assert_allclose(site.per_unit("slope"), true([up], [0.2]), rtol=1e-6)
+    np.testing.assert_allclose(site.per_unit("mean_slope"), true([up], [0.2]), rtol=1e-6)
     never = next(iter(census(net, [(jnp.float32(0.7), down)])))
     assert (never.negative_slope, never.invalid) == (None, "invalid: no sample was seen")
     assert str(census(net, [(jnp.float32(0.7), down)]))
@@ -123,7 +123,7 @@ def test_a_branch_that_is_not_taken_says_nothing_of_its_slope() -> None:
 def test_json_keeps_the_slopes_open_to_more() -> None:
     found = Census.from_json(taken(0.1).to_json()) + Census.from_json((taken(0.9) + taken(0.4)).to_json())
     expected = true([X] * 3, list(SLOPES))
-    np.testing.assert_allclose(found["layer/leaky_relu"].per_unit("slope"), expected, rtol=1e-6)
+    np.testing.assert_allclose(found["layer/leaky_relu"].per_unit("mean_slope"), expected, rtol=1e-6)
     again = Census.from_json(found.to_json())
     assert (str(again), again.to_json()) == (str(found), found.to_json())
 
@@ -136,13 +136,13 @@ def test_json_of_the_former_format_is_read() -> None:
     record["slope"] = record.pop("slopes")["least"]
     site = Census.from_json(json.dumps(whole))["layer/leaky_relu"]
     assert (site.negative_slope, site.unit_axis) == (0.25, -1)
-    np.testing.assert_allclose(site.per_unit("slope"), true([X], [0.25]), rtol=1e-6)
+    np.testing.assert_allclose(site.per_unit("mean_slope"), true([X], [0.25]), rtol=1e-6)
 
 
 def test_scalars_inside_a_step_know_the_mean() -> None:
     @jax.jit
     def step(x: jax.Array) -> jax.Array:
-        (_, one), (_, other) = (count_units(layer)(jnp.float32(slope), x) for slope in (0.1, 0.9))
+        (_, one), (_, other) = (value_and_census(layer)(jnp.float32(slope), x) for slope in (0.1, 0.9))
         return (one + other).scalars()["layer/leaky_relu/slope"]
 
     assert float(step(jnp.asarray(X))) == pytest.approx(true([X, X], [0.1, 0.9]).mean(), rel=1e-6)

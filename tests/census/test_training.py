@@ -1,4 +1,4 @@
-"""`count_units` inside jitted training steps: the step stays what it was, and the counts are those of its batch."""
+"""`value_and_census` inside jitted training steps: the step stays what it was, and the counts are those of its batch."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from jax_leaky import leaky_relu
-from jax_leaky._census import Census, census, count_units
+from jax_leaky._census import Census, census, value_and_census
 
 X = jax.random.normal(jax.random.key(0), (64, 6))
 Y = jnp.sum(X, axis=1, keepdims=True)
@@ -36,7 +36,7 @@ def linen_step(model: Any, variables: Any, counted: bool) -> Any:
     def step(variables: Any, key: jax.Array) -> Any:
         def loss_of(params: Any) -> Any:
             inputs = ({**variables, "params": params}, X, key)
-            (out, state), counts = count_units(apply)(*inputs) if counted else (apply(*inputs), None)
+            (out, state), counts = value_and_census(apply)(*inputs) if counted else (apply(*inputs), None)
             return jnp.mean((out - Y) ** 2), (state, counts)
 
         (loss, (state, counts)), gradient = jax.value_and_grad(loss_of, has_aux=True)(variables["params"])
@@ -75,7 +75,7 @@ def nnx_steps(counted: bool) -> tuple[Net, list[Any]]:
     @nnx.jit
     def step(model: Net, optimizer: Any) -> Any:
         def loss_of(model: Net) -> Any:
-            out, counts = count_units(model)(X) if counted else (model(X), None)
+            out, counts = value_and_census(model)(X) if counted else (model(X), None)
             return jnp.mean((out - Y) ** 2), counts
 
         (loss, counts), gradient = nnx.value_and_grad(loss_of, has_aux=True)(model)
@@ -103,7 +103,7 @@ PARAMS = [jax.random.normal(jax.random.key(3), (6, 6)), jnp.ones((6, 1))]
 
 
 def test_censuses_of_steps_add_up() -> None:
-    counted = jax.jit(count_units(mlp))
+    counted = jax.jit(value_and_census(mlp))
     total = counted(PARAMS, X[:16])[1]
     for start in (16, 32, 48):
         total += counted(PARAMS, X[start : start + 16])[1]
@@ -117,9 +117,9 @@ def test_a_census_is_carried_by_scan() -> None:
 
     @jax.jit
     def epoch() -> Census:
-        _, first = count_units(mlp)(PARAMS, batches[0])
+        _, first = value_and_census(mlp)(PARAMS, batches[0])
         return jax.lax.scan(
-            lambda total, x: (total + count_units(mlp)(PARAMS, x)[1], None), first, batches[1:]
+            lambda total, x: (total + value_and_census(mlp)(PARAMS, x)[1], None), first, batches[1:]
         )[0]
 
     assert epoch()["mlp/relu"].n == 64
@@ -127,7 +127,7 @@ def test_a_census_is_carried_by_scan() -> None:
 
 def test_scalars_are_made_inside_the_step_and_only_what_is_returned_is_counted() -> None:
     def step(x: jax.Array, key: str) -> jax.Array:
-        _, counts = count_units(mlp)(PARAMS, x)
+        _, counts = value_and_census(mlp)(PARAMS, x)
         return counts.scalars()[f"mlp/relu/{key}"]
 
     share = float(jax.jit(step, static_argnums=1)(X, "act_freq"))
@@ -135,13 +135,13 @@ def test_scalars_are_made_inside_the_step_and_only_what_is_returned_is_counted()
     assert share == pytest.approx((z > 0).mean(), rel=1e-6)
     costs = [
         jax.jit(step, static_argnums=1).lower(X, key).compile().cost_analysis()["flops"]
-        for key in ("always_negative", "dormant_score")
+        for key in ("never_active", "dormant_score")
     ]
     assert costs[0] < costs[1]
 
 
 def test_what_a_step_cannot_afford_is_not_known_rather_than_wrong() -> None:
-    _, counts = count_units(mlp)(PARAMS, X)
+    _, counts = value_and_census(mlp)(PARAMS, X)
     site = counts["mlp/relu"]
     assert np.isnan(site.per_unit("z_min")).all()
     restored = Census.from_json(counts.to_json())["mlp/relu"]
@@ -149,13 +149,13 @@ def test_what_a_step_cannot_afford_is_not_known_rather_than_wrong() -> None:
 
 
 def test_sites_are_chosen_and_errors_name_the_function() -> None:
-    assert len(count_units(mlp, sites="mlp/*")(PARAMS, X)[1]) == 1
+    assert len(value_and_census(mlp, sites="mlp/*")(PARAMS, X)[1]) == 1
     with pytest.raises(ValueError, match="no site is named 'encoder'"):
-        count_units(mlp, sites="encoder")(PARAMS, X)
-    with pytest.raises(TypeError, match="count_units: fn must be callable, got int"):
-        count_units(3)(X)
-    with pytest.raises(ValueError, match="count_units: the function has no activation site"):
-        count_units(jnp.sin)(X)
+        value_and_census(mlp, sites="encoder")(PARAMS, X)
+    with pytest.raises(TypeError, match="value_and_census: fn must be callable, got int"):
+        value_and_census(3)(X)
+    with pytest.raises(ValueError, match="value_and_census: the function has no activation site"):
+        value_and_census(jnp.sin)(X)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_counts_on_the_output_are_those_on_the_input(activation: Any) -> None:
     spoilt = z.copy()
     spoilt[5, 4], spoilt[6, 5] = np.nan, np.inf
     for values in (z, spoilt):
-        _, counted = count_units(activation)(jnp.asarray(values))
+        _, counted = value_and_census(activation)(jnp.asarray(values))
         (found,), (expected,) = counted, census(activation, [jnp.asarray(values)])
         for field in ("n", "nonfinite", "fired", "nonzero"):
             of = (np.asarray(getattr(site.counts, field).to_numpy()) for site in (found, expected))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_leaky import Census, census, count_units
+from jax_leaky import Census, census, value_and_census
 
 RNG = np.random.default_rng(3)
 V = RNG.normal(size=(4, 6)).astype(np.float32)
@@ -39,12 +39,12 @@ def convolved() -> np.ndarray:
 
 
 @pytest.mark.parametrize("axis", [0, -2, {"layer/relu": 0}, {"layer/*": 0}])
-@pytest.mark.parametrize("how", ["census", "count_units"])
+@pytest.mark.parametrize("how", ["census", "value_and_census"])
 def test_the_samples_of_vmap_may_lie_last(axis: object, how: str) -> None:
     if how == "census":
         found = census(mapped, [X[:20], X[20:]], unit_axis=axis)  # type: ignore[arg-type] # one of the above
     else:
-        found = jax.jit(count_units(mapped, unit_axis=axis))(X)[1]  # type: ignore[arg-type] # as above
+        found = jax.jit(value_and_census(mapped, unit_axis=axis))(X)[1]  # type: ignore[arg-type] # as above
     site, z = found["layer/relu"], X.astype(np.float64) @ V.T
     assert (site.units, site.n, site.unit_axis) == (4, 64, 0)
     np.testing.assert_array_equal(site.counts.fired.to_numpy(), (z > 0).sum(0))
@@ -82,7 +82,7 @@ def test_the_slopes_of_channels_that_come_first() -> None:
     (site,) = census(functools.partial(prelu, jnp.asarray(slopes)), IMAGES, unit_axis=1)
     np.testing.assert_allclose(site.negative_slope, slopes, rtol=1e-6)
     expected = np.where(z > 0, 1, slopes[:, None, None]).mean((0, 2, 3))
-    np.testing.assert_allclose(site.per_unit("slope"), expected, rtol=1e-6)
+    np.testing.assert_allclose(site.per_unit("mean_slope"), expected, rtol=1e-6)
 
 
 def test_gradients_are_those_of_the_units() -> None:
@@ -118,7 +118,7 @@ def test_sites_that_no_pattern_names_keep_the_last_axis() -> None:
     ],
 )
 def test_bad_axes_get_one_sentence(axis: object, error: type[Exception], sentence: str) -> None:
-    for count in (census, lambda fn, x, unit_axis: count_units(fn, unit_axis=unit_axis)(x)):
+    for count in (census, lambda fn, x, unit_axis: value_and_census(fn, unit_axis=unit_axis)(x)):
         with pytest.raises(error, match=sentence):
             count(mapped, X, unit_axis=axis)  # type: ignore[operator] # either takes it
 

@@ -156,7 +156,7 @@ def test_neuron_death_is_what_the_rows_say():
     records = [json.loads(line) for line in lines]
     at = {
         slope: [
-            row["always_negative"]
+            row["never_active"]
             for row in records
             if (row["optimizer"], row["learning_rate"], row["negative_slope"]) == ("adam", 0.03, slope)
         ]

@@ -71,14 +71,14 @@ def test_rows_hold_every_record_of_every_network(finished):
     rows = [json.loads(line) for line in (finished[0] / "rows.jsonl").read_text().splitlines()]
     assert len(rows) == 2 * 3 * 2 * 5  # rates, slopes, seeds, records
     assert [row["step"] for row in rows[:5]] == [0, 1, 2, 4, 8]
-    measures = {"always_negative", "dead", "rare", "slope", "grad_dead", "died", "revived", "overlap"}
+    measures = {"never_active", "dead", "rare", "mean_slope", "grad_dead", "died", "revived", "overlap"}
     for row in rows:
         assert measures < set(row)
         assert all(len(row[name]) == 2 for name in measures)
         if row["negative_slope"]:
             assert row["dead"] == [None, None]
         elif not row["diverged"]:
-            assert row["dead"] == row["always_negative"]
+            assert row["dead"] == row["never_active"]
 
 
 def test_networks_of_a_seed_begin_equal_whatever_their_activation(finished):
@@ -87,7 +87,7 @@ def test_networks_of_a_seed_begin_equal_whatever_their_activation(finished):
     for row in rows:
         if row["step"] == 0:
             # The first layer's pre-activations do not depend on the slope.
-            first.setdefault(row["seed"], set()).add(row["always_negative"][0])
+            first.setdefault(row["seed"], set()).add(row["never_active"][0])
     assert all(len(shares) == 1 for shares in first.values())
 
 
@@ -99,7 +99,7 @@ def test_a_diverged_network_is_counted_and_has_no_measures(finished):
     assert not any(row["diverged"] for row in last if row["learning_rate"] == 0.01)
     assert "2/2" in finished[1].stdout
     for row in diverged:
-        assert row["loss"] is None or None in row["always_negative"]
+        assert row["loss"] is None or None in row["never_active"]
 
 
 def test_two_runs_and_other_device_counts_give_the_same_bytes(finished, tmp_path):

@@ -35,9 +35,9 @@ def rows(tmp_path_factory):
 
 def test_two_rows_per_network_with_a_value_per_layer(rows):
     assert [row["step"] for row in rows] == [0, 4] * 4
-    assert all(len(row["always_negative"]) == len(row["dead"]) == 2 for row in rows)
+    assert all(len(row["never_active"]) == len(row["dead"]) == 2 for row in rows)
     for row in rows:
-        assert row["dead"] == ([None, None] if row["negative_slope"] else row["always_negative"])
+        assert row["dead"] == ([None, None] if row["negative_slope"] else row["never_active"])
 
 
 def test_the_share_before_training_against_numpy(rows):
@@ -51,7 +51,7 @@ def test_the_share_before_training_against_numpy(rows):
         shares.append((z <= 0).all(0).mean())
         h = np.maximum(z, 0)
     assert rows[0]["initialisation"] == "uniform"
-    assert rows[0]["always_negative"] == pytest.approx(shares)
+    assert rows[0]["never_active"] == pytest.approx(shares)
 
 
 def test_the_tutorials_share_of_dead_units():

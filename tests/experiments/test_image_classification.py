@@ -13,7 +13,7 @@ from experiments.image_classification.resnet import ResNet
 from experiments.lab.analysis import compared
 from experiments.lab.data import batches
 from experiments.lab.run.errors import LabError
-from jax_leaky import count_units
+from jax_leaky import value_and_census
 from tests.experiments.test_cifar10 import write
 
 SMOKE = experiment.PRESETS["smoke"]
@@ -42,7 +42,7 @@ def test_a_row_per_look_at_every_network(rows):
         assert row["channels"] == [8, 8, 16, 16, 32, 32]
         assert not row["diverged"]
         # ReLU's silent channels are dead; a leaky one's are not.
-        assert row["dead"] == (row["always_negative"] if row["activation"] == "relu" else row["dead"])
+        assert row["dead"] == (row["never_active"] if row["activation"] == "relu" else row["dead"])
         assert (row["learned_slope"] is None) == (row["activation"] != "prelu")
     assert {
         tuple(row["learned_slope"]) for row in rows if row["activation"] == "prelu" and not row["step"]
@@ -121,7 +121,7 @@ def test_the_census_counts_what_the_model_computes(images):
     seen = classifier.look(row, state, images, model=model)
     site = next(iter(seen.census))
     assert site.n == len(images.test_labels) * 16
-    assert 5 in site.where("always_negative").tolist()
+    assert 5 in site.where("never_active").tolist()
     x = classifier.pictures(images, images.test_images)
     expected = model.apply({"params": state.params}, x, 0.0).argmax(-1) == images.test_labels
     assert float(seen.accuracy) == pytest.approx(float(expected.mean()))
@@ -134,7 +134,7 @@ def test_the_census_counts_what_the_model_computes(images):
 def test_the_slope_reaches_every_activation(model, channels):
     x = jax.random.normal(jax.random.key(0), (4, 28, 28, 1))
     variables = model.init(jax.random.key(1), x, 0.0)
-    found = count_units(lambda v, x: model.apply(v, x, 0.3, train=False))(variables, x)[1]
+    found = value_and_census(lambda v, x: model.apply(v, x, 0.3, train=False))(variables, x)[1]
     assert [site.units for site in found] == channels
     assert {site.negative_slope for site in found} == {0.3}
     # At the slope 1 the activation is no more: without normalisation and bias the network is linear but for the norm's.

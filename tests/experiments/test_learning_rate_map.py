@@ -18,7 +18,7 @@ KEYS = {
     "learning_rate",
     "negative_slope",
     "seed",
-    "always_negative",
+    "never_active",
     "change",
     "accuracy",
     "diverged",
@@ -49,7 +49,7 @@ def test_a_diverged_network_has_no_measures(rows):
     assert all(row["learning_rate"] == 1e9 for row in diverged)
     assert diverged
     for row in diverged:
-        assert row["accuracy"] is row["always_negative"] is row["steps_to_target"] is None
+        assert row["accuracy"] is row["never_active"] is row["steps_to_target"] is None
 
 
 def test_differences_are_paired_by_seed():
@@ -69,7 +69,7 @@ def test_the_corrected_interval_is_that_of_a_stricter_t_test():
 def network(slope, rate, seed, **measures):
     """A record of 100 steps; the measures that are not given are those of a network without a fault."""
     healthy = {
-        "always_negative": 0.1,
+        "never_active": 0.1,
         "change": 0.1,
         "accuracy": 0.8,
         "steps_to_target": 40,

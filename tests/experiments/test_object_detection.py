@@ -226,7 +226,7 @@ def test_smoke(tmp_path):
         assert row["samples"][0] == 20 * 32 * 32
         assert 0 <= row["map"] <= row["map50"] <= 1
         assert (row["boxes"] is not None) == (row["step"] == 30)
-        assert (row["dead"] == row["always_negative"]) or row["negative_slope"]
+        assert (row["dead"] == row["never_active"]) or row["negative_slope"]
     assert rows[2]["loss"] < rows[1]["loss"]
 
 

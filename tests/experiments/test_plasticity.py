@@ -45,7 +45,7 @@ def test_a_row_per_record_of_every_arm(rows):
         assert 0 <= row["online_accuracy"] <= 1
         assert 0 <= row["revived"] <= row["silent"] <= 2 * 64
         assert 1 <= row["effective_rank"] <= 32
-        assert row["dead"] == (None if row["negative_slope"] else row["always_negative"])
+        assert row["dead"] == (None if row["negative_slope"] else row["never_active"])
         assert (row["restarted"] > 0) <= (row["arm"] == "relu_redo")
         assert row["diverged"] is False
 
@@ -53,7 +53,7 @@ def test_a_row_per_record_of_every_arm(rows):
 def test_silent_units_are_accounted_for(rows):
     # Both tasks of a record: silent at the end = silent at the start + fell silent - revived.
     for row in rows:
-        at_end = row["always_negative"] * 64 * 2
+        at_end = row["never_active"] * 64 * 2
         assert at_end == pytest.approx(row["silent"] + row["died"] - row["revived"], abs=0.01)
         for name in ("silent", "revived", "died"):
             assert row[name] == sum(row[f"{name}_by_layer"])
@@ -148,7 +148,7 @@ def test_lives_against_numpy(slope):
             expected = replay.counts()
             np.testing.assert_array_equal(np.stack(state.record.counts), expected)
             at_end = expected[0] - expected[1] + expected[2]
-            assert state.record.shares.always_negative == pytest.approx(at_end.sum() / 24, abs=1e-6)
+            assert state.record.shares.never_active == pytest.approx(at_end.sum() / 24, abs=1e-6)
             assert state.record.shares.online_accuracy == pytest.approx(replay.hits / 24, abs=1e-6)
             total = total + expected
     found = dict(zip(COUNTS, total, strict=True))

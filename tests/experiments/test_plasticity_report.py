@@ -28,7 +28,7 @@ def made_up(arm, seed, task, **changes):
         "seed": seed,
         "task": task,
         "online_accuracy": 0.5 + 0.01 * seed,
-        "always_negative": 0.02,
+        "never_active": 0.02,
         "dead": 0.02,
         "effective_rank": 20.0,
         "restarted": 0,
@@ -81,7 +81,7 @@ def test_the_layers_in_words_and_figures():
 
 def test_the_plot_is_cut_to_what_can_be_and_leaves_out_few_units():
     rows = [
-        made_up("relu", seed, task, always_negative=0.02 * 4**seed, silent=few, revived=few // 2)
+        made_up("relu", seed, task, never_active=0.02 * 4**seed, silent=few, revived=few // 2)
         for seed in range(3)
         for task, few in ((10, 40), (20, 6), (30, 7))
     ]

@@ -207,7 +207,7 @@ def test_a_small_run(tmp_path):
     windows = np.lib.stride_tricks.sliding_window_view(piece.astype(np.float64), (3, 3), axis=(0, 1))
     fires = np.einsum("xyihw,hwio->xyo", windows, first["kernel"], optimize=True) + first["bias"] > 0
     np.testing.assert_allclose(counted[0]["act_freq_of_units"], fires.mean((0, 1)), atol=2 / 900)
-    assert counted[0]["always_negative"] == (~fires.any((0, 1))).mean()
+    assert counted[0]["never_active"] == (~fires.any((0, 1))).mean()
     (fidelity,) = [row for row in rows if row["what"] == "fidelity"]
     assert fidelity["psnr"] > fidelity["psnr_bicubic"] > 20
     pretrained.run(dataclasses.replace(config, so_far=True))  # from the rows alone

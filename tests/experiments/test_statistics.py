@@ -43,7 +43,7 @@ def record(seed, step, shares, accuracy=0.5, diverged=False):
         **grid,
         "seed": seed,
         "step": step,
-        "always_negative": shares,
+        "never_active": shares,
         "test_accuracy": accuracy,
         "diverged": diverged,
     }
@@ -55,6 +55,6 @@ def test_units_are_weighted_by_width_and_diverged_lives_left_out():
     (cell,) = cells_of(rows)
     of = Units([100, 300])
     assert cell.diverged == 1
-    assert cell.by_seed(of.share("always_negative")) == {0: (50 + 75) / 400, 1: None}
-    assert cell.by_seed(of.change("always_negative"))[0] == 125 / 400
-    assert cell.estimate(of.share("always_negative")).values == 1
+    assert cell.by_seed(of.share("never_active")) == {0: (50 + 75) / 400, 1: None}
+    assert cell.by_seed(of.change("never_active"))[0] == 125 / 400
+    assert cell.estimate(of.share("never_active")).values == 1

@@ -99,10 +99,10 @@ def test_start_is_he_with_zero_biases_and_the_same_for_every_slope():
         assert float(params[name]["kernel"].var()) == pytest.approx(2 / fan_in, rel=0.02)
 
 
-def history(*always_negative, hidden=(4,)):
+def history(*never_active, hidden=(4,)):
     """Watches one layer of 4 units through looks at which the listed units are negative on both samples."""
     masks, found = watch.unwatched(hidden), []
-    for place, negative in enumerate(always_negative):
+    for place, negative in enumerate(never_active):
         if negative is None:
             z = jnp.full((2, 4), jnp.nan)
         else:
@@ -117,7 +117,7 @@ def history(*always_negative, hidden=(4,)):
 
 def test_died_and_revived_on_a_made_up_history():
     found = history([0], [0, 1, 2], [2, 3], [])
-    assert found["always_negative"] == [0.25, 0.75, 0.5, 0.0]
+    assert found["never_active"] == [0.25, 0.75, 0.5, 0.0]
     assert found["died"] == [0, 2, 1, 0]
     assert found["revived"] == [0, 0, 2, 2]
     assert found["overlap"] == [1.0, pytest.approx(1 / 3), 0.0, None]
@@ -125,9 +125,9 @@ def test_died_and_revived_on_a_made_up_history():
 
 def test_a_layer_with_a_nan_has_no_measures():
     found = history([0], None, [0])
-    for name in ("always_negative", "dead", "slope", "died", "revived", "overlap"):
+    for name in ("never_active", "dead", "mean_slope", "died", "revived", "overlap"):
         assert found[name][1] is None
-    assert found["always_negative"][2] == 0.25
+    assert found["never_active"][2] == 0.25
     assert found["died"][2] is None  # what was before is not known
 
 

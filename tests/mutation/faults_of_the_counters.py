@@ -136,8 +136,8 @@ UNITS = [
     Fault(
         "the mean slope forgets the slope",
         "units/_definitions.py",
-        '"slope": p + slope * (1 - p)',
-        '"slope": p',
+        '"mean_slope": p + slope * (1 - p)',
+        '"mean_slope": p',
         f"{DEFINITIONS}::test_measures_of_a_unit",
     ),
     Fault(

@@ -156,7 +156,7 @@ def test_counts_pass_2_to_the_32_without_overflow():
     assert int(counts.grad_n) == 5 * 2**40
     np.testing.assert_array_equal(total(counts.abs_sum), np.array([4.0, 0.0, 7.75]) * 2**40)
     summary = units.summarize(counts)
-    np.testing.assert_array_equal(summary.per_unit["always_on"], [0, 0, 1])
+    np.testing.assert_array_equal(summary.per_unit["always_active"], [0, 0, 1])
 
 
 def test_the_carry_at_the_edge_of_the_lower_limb():

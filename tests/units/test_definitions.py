@@ -26,9 +26,9 @@ PER_UNIT = [
     ("act_freq", RELU, [0.5, 0, 1, 0]),
     ("dead", RELU, [0, 1, 0, 1]),
     ("dead", LEAKY, [np.nan] * 4),
-    ("always_negative", RELU, [0, 1, 0, 1]),
-    ("always_negative", LEAKY, [0, 1, 0, 1]),
-    ("always_on", RELU, [0, 0, 1, 0]),
+    ("never_active", RELU, [0, 1, 0, 1]),
+    ("never_active", LEAKY, [0, 1, 0, 1]),
+    ("always_active", RELU, [0, 0, 1, 0]),
     ("linear", RELU, [0, 1, 1, 1]),
     ("rare", RELU, [0, 1, 0, 1]),
     # ReLU: mean abs(a) is 2, 0, 3, 0; their mean 1.25.
@@ -40,8 +40,8 @@ PER_UNIT = [
     ("dormant@0", LEAKY, [0, 0, 0, 1]),
     ("dormant_pos", LEAKY, [1.6, 0, 2.4, 0]),
     ("dormant_pos@0.1", LEAKY, [0, 1, 0, 1]),
-    ("slope", RELU, [0.5, 0, 1, 0]),
-    ("slope", LEAKY, [0.75, 0.5, 1, 0.5]),
+    ("mean_slope", RELU, [0.5, 0, 1, 0]),
+    ("mean_slope", LEAKY, [0.75, 0.5, 1, 0.5]),
     ("since_fired", RELU, [1, 4, 0, 4]),
     ("z_min", RELU, [-8, -3, 1, 0]),
     ("z_max", RELU, [6, -1, 6, 0]),
@@ -50,14 +50,14 @@ LAYER = [
     ("act_freq", RELU, 0.375),
     ("dead", RELU, 0.5),
     ("dead", LEAKY, np.nan),
-    ("always_negative", LEAKY, 0.5),
-    ("always_on", RELU, 0.25),
+    ("never_active", LEAKY, 0.5),
+    ("always_active", RELU, 0.25),
     ("linear", RELU, 0.75),
     ("rare", RELU, 0.5),
     ("dormant_score", RELU, 0.8),  # the median of 0, 0, 1.6, 2.4
     ("dormant@0", LEAKY, 0.25),
     ("dormant_pos@0", LEAKY, 0.5),
-    ("slope", LEAKY, 0.6875),
+    ("mean_slope", LEAKY, 0.6875),
     ("since_fired", RELU, 4),
     ("rule_of_three", RELU, 0.75),
     ("grad_dead", RELU, np.nan),
@@ -117,12 +117,12 @@ def test_the_bound_of_rare_is_the_decimal_as_written(share, fired, n, rare):
     assert float(summary_of(z, rare_below=share).layer["rare"]) == rare
 
 
-def test_always_on_and_always_negative_are_not_fooled_by_rounding():
-    # p = 1 - 2^-40 rounds to 1 in float32, and is not always on.
+def test_always_active_and_never_active_are_not_fooled_by_rounding():
+    # p = 1 - 2^-40 rounds to 1 in float32, and is not always active.
     counts = units.merge(doubled(ones(1), 40), ones(-1))
     summary = units.summarize(counts)
     assert float(summary.layer["act_freq"]) == 1.0
-    assert (float(summary.layer["always_on"]), float(summary.layer["linear"])) == (0, 0)
+    assert (float(summary.layer["always_active"]), float(summary.layer["linear"])) == (0, 0)
 
 
 def test_dormancy_is_inclusive():
@@ -198,7 +198,7 @@ def test_one_program_serves_every_slope():
 def test_a_slope_for_each_unit():
     summary = summary_of(Z, np.float32([0, 0, 0.5, 0.5]))
     np.testing.assert_array_equal(summary.per_unit["dead"], [0, 1, np.nan, np.nan])
-    np.testing.assert_array_equal(summary.per_unit["slope"], [0.5, 0, 1, 0.5])
+    np.testing.assert_array_equal(summary.per_unit["mean_slope"], [0.5, 0, 1, 0.5])
     assert np.isnan(summary.layer["dead"])
 
 
@@ -220,5 +220,5 @@ def test_silence_is_measured_across_batches_and_exactly():
 def test_summaries_of_many_networks_by_vmap():
     stack = jax.vmap(lambda z: units.update(units.init(4), z))(np.stack([Z, -Z]))
     summaries = jax.vmap(units.summarize)(stack)
-    np.testing.assert_array_equal(summaries.layer["always_negative"], [0.5, 0.5])
-    np.testing.assert_array_equal(summaries.per_unit["always_on"], [[0, 0, 1, 0], [0, 1, 0, 0]])
+    np.testing.assert_array_equal(summaries.layer["never_active"], [0.5, 0.5])
+    np.testing.assert_array_equal(summaries.per_unit["always_active"], [[0, 0, 1, 0], [0, 1, 0, 0]])

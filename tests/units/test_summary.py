@@ -22,8 +22,8 @@ def test_the_row_of_a_relu_layer():
         "nonfinite": 0,
         "act_freq": 0.33333334,
         "dead": 0.5,
-        "always_negative": 0.5,
-        "always_on": 0.0,
+        "never_active": 0.5,
+        "always_active": 0.0,
         "linear": 0.5,
         "rare": 0.5,
         "dormant_score": 1.0,
@@ -34,7 +34,7 @@ def test_the_row_of_a_relu_layer():
         "dormant_pos@0": 0.5,
         "dormant_pos@0.025": 0.5,
         "dormant_pos@0.1": 0.5,
-        "slope": 0.33333334,
+        "mean_slope": 0.33333334,
         "grad_dead": 0.5,
         "grad_score": 1.0,
         "since_fired": 3,
@@ -50,7 +50,7 @@ def test_dead_is_not_claimed_for_a_leaky_layer(slope):
     row = summary(slope).to_row()
     assert row["dead"] is None
     assert row["notes"]["dead"].startswith("n/a by construction")
-    assert row["always_negative"] == 0.5
+    assert row["never_active"] == 0.5
 
 
 def test_gradients_that_were_not_counted_are_null():
@@ -69,7 +69,7 @@ def test_the_row_is_the_same_from_jit_keys_in_order():
 def test_columns_hold_a_list_for_each_measure():
     columns = summary().to_columns()
     assert columns["unit"] == [0, 1]
-    assert columns["always_negative"] == [0.0, 1.0]
+    assert columns["never_active"] == [0.0, 1.0]
     assert columns["since_fired"] == [0, 3]
     assert columns["grad_dead"] == [None, None]
     assert {len(column) for column in columns.values()} == {2}
@@ -81,7 +81,7 @@ def test_columns_show_where_the_non_finite_values_are():
     z[1:, 1] = np.nan
     columns = units.summarize(units.update(units.init(2), z)).to_columns()
     assert columns["nonfinite"] == [0, 2]
-    assert columns["always_negative"] == columns["since_fired"] == [None, None]
+    assert columns["never_active"] == columns["since_fired"] == [None, None]
 
 
 def test_counts_beyond_float_precision_are_exact_in_the_row():
@@ -99,7 +99,7 @@ def test_a_stack_is_refused_with_the_remedy():
 
 def test_printing_is_a_plain_table():
     text = str(summary(0.5))
-    assert "always_negative    0.5\n" in text
+    assert "never_active    0.5\n" in text
     assert "dead               n/a\n" in text
     assert text.splitlines()[-3].startswith("dead: n/a by construction")
     jax.jit(lambda z: str(units.summarize(units.update(units.init(2), z))) and z)(Z)

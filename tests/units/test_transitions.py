@@ -58,7 +58,7 @@ def test_the_masks_of_summaries_fit_and_jit_and_vmap_do_too():
     z = np.random.default_rng(0).normal(-1, 1, (3, 2, 4)).astype(np.float32)
 
     def mask(z):
-        return units.summarize(units.update(units.init(4), z)).per_unit["always_negative"]
+        return units.summarize(units.update(units.init(4), z)).per_unit["never_active"]
 
     masks = [mask(one) for one in z]
     expected = units.transitions(*[(one <= 0).all(0) for one in z])

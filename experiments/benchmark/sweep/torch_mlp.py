@@ -93,7 +93,7 @@ def record(model: torch.nn.Sequential, x: torch.Tensor, labels: torch.Tensor) ->
         frequency = (values > 0).float().mean(0)
         found.append(
             {
-                "always_negative": (frequency == 0).float().mean().item(),
+                "never_active": (frequency == 0).float().mean().item(),
                 "rare": (frequency < 0.01).float().mean().item(),
                 "frequency": frequency.mean().item(),
                 "grad_dead": (gradient == 0).all(0).float().mean().item(),

@@ -36,8 +36,8 @@ class Measure(NamedTuple):
 
 
 MEASURES = {
-    "always_negative": Measure("always negative", "always-negative units, points", "points", 100, 1, False),
-    "change": Measure("change from start", "always negative, change, points", "points", 100, 1, False),
+    "never_active": Measure("never active", "never-active units, points", "points", 100, 1, False),
+    "change": Measure("change from start", "never active, change, points", "points", 100, 1, False),
     "accuracy": Measure("test accuracy", "test accuracy, points", "points", 100, 1, True),
     _STEPS: Measure("steps to target", "steps to the target loss", "steps", 1, 0, False),
 }

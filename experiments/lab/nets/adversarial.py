@@ -90,8 +90,8 @@ def advance(
     return Player(optax.apply_updates(player.params, updates), state, statistics)
 
 
-def always_negative(seen: Any, negative_slope: ArrayLike) -> Array:
-    """The share of all hidden units that are always negative; NaN where a layer has a value that is not finite.
+def never_active(seen: Any, negative_slope: ArrayLike) -> Array:
+    """The share of all hidden units that are never active; NaN where a layer has a value that is not finite.
 
     Args:
         seen: the collection "intermediates" of a module that has sown each pre-activation as "z".
@@ -101,7 +101,7 @@ def always_negative(seen: Any, negative_slope: ArrayLike) -> Array:
         units.summarize(
             units.update(units.init(z.shape[-1]), z, negative_slope=negative_slope),
             negative_slope=negative_slope,
-        ).per_unit["always_negative"]
+        ).per_unit["never_active"]
         for z in seen["intermediates"]["z"]
     ]
     return jnp.concatenate(masks).mean()

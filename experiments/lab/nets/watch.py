@@ -15,18 +15,18 @@ from experiments.lab.run import store
 from jax_leaky import units
 
 MEASURES = (
-    "always_negative",
+    "never_active",
     "dead",
     "rare",
-    "slope",
+    "mean_slope",
     "grad_dead",
 )  # shares of a layer's units; slope is their mean
 COUNTS = ("died", "revived")  # units since the last look
-OVERLAP = "overlap"  # the share of the always-negative units that were so at step 0
+OVERLAP = "overlap"  # the share of the never-active units that were so at step 0
 
 
 class Masks(NamedTuple):
-    """Which units were always negative, per hidden layer, as 1, 0 and NaN.
+    """Which units were never active, per hidden layer, as 1, 0 and NaN.
 
     Attributes:
         before: at the last look.
@@ -61,7 +61,7 @@ def watch(
         )
         for z, gradient in zip(seen.z, seen.gradients, strict=True)
     ]
-    now = tuple(summary.per_unit["always_negative"] for summary in summaries)
+    now = tuple(summary.per_unit["never_active"] for summary in summaries)
     before, initial = (
         jax.tree.map(lambda new, old: jnp.where(at_start, new, old), now, mask) for mask in masks
     )
