@@ -13,5 +13,7 @@ from jax_leaky._tracing import Site as Site
 from jax_leaky._tracing import list_sites as list_sites
 from jax_leaky._tracing import observe as observe
 from jax_leaky._tracing import swap as swap
+from jax_leaky._wiring import Wiring as Wiring
+from jax_leaky._wiring import wiring as wiring
 
 __version__ = "0.1.0"

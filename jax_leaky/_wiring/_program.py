@@ -1,0 +1,63 @@
+"""What wiring takes from the tracing room, and from semi-internal JAX through it: nothing else here imports them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from jax_leaky._tracing import Site, Traced
+from jax_leaky._tracing import _jax_internals as internals
+
+Plan = Any
+"""What tracing found in one jaxpr: `body`, `spots` (sites by index of their last equation), `regions`, `all_spots`."""
+
+CALLS = frozenset({"jit", "closed_call", "remat2", "custom_jvp_call", "custom_vjp_call"})
+"""Equations whose one inner jaxpr takes their own inputs and gives their outputs."""
+
+body = internals.body
+is_literal = internals.is_literal
+scan_split = internals.scan_split
+
+
+class Program:
+    """A function of parameters as a jaxpr whose sites are known.
+
+    Attributes:
+        plan: what tracing found in the outermost jaxpr.
+        sites: the sites, in the order of the program.
+
+    Args:
+        fn: the function.
+        params: its first argument.
+        args: its other arguments.
+        kwargs: its keyword arguments.
+
+    Raises:
+        TypeError: `fn` does not trace.
+        ValueError: activations cannot be found with this version of JAX.
+    """
+
+    def __init__(
+        self, fn: Callable[..., Any], params: Any, args: Sequence[Any], kwargs: dict[str, Any]
+    ) -> None:
+        # A parameter that is a NumPy array would be a constant of the program.
+        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), params)
+        traced = Traced("wiring", fn, (shapes, *args), kwargs)
+        if traced._plan is None:
+            raise ValueError(f"wiring does not know the jaxprs of JAX {jax.__version__}.")
+        self.plan: Plan = traced._plan
+        self.sites: tuple[Site, ...] = tuple(traced.sites)
+
+
+def inner(eqn: Any) -> Any:
+    """The jaxpr of a call."""
+    (jaxpr,) = internals.inner_jaxprs(eqn)
+    return jaxpr
+
+
+def plans(plan: Plan, index: int, count: int) -> Sequence[Plan | None]:
+    """What tracing found in the jaxprs inside an equation; None where it found nothing."""
+    region = None if plan is None else plan.regions.get(index)
+    return [None] * count if region is None else region.plans

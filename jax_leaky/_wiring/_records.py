@@ -1,0 +1,198 @@
+"""What is noted while the program is walked through: where parameter entries and units end up.
+
+A path ends at the activation that it feeds, at the weights that read it, or at an output of the function. Entries and
+units are numbered together: the entries of all parameters in order, then the units, then one number for "elsewhere".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from jax_leaky._wiring._sets import EMPTY, EVERYTHING, Labels, Sets, compressed
+from jax_leaky._wiring._values import Value
+
+
+class Records:
+    """Where parameter entries and units end up.
+
+    Attributes:
+        sets: the sets of entries and units.
+        entries: number of parameter entries.
+        elsewhere: the number that stands for what is neither an entry nor a unit.
+        feeds: for each entry the set of units whose z it is a direct part of.
+        after: for each entry the set of units whose output it scales before weights read it.
+        touches: for each entry the set of all units that it influences before weights read them, and "elsewhere".
+        read_by: for each entry the set of units that it multiplies on their way into the next sum.
+        safe: for each entry the set of units each of which is a factor of all that the entry multiplies.
+        grouped: for each entry whether a grouped convolution or a batched product reads through it.
+        together: sets of two or more units that are multiplied by each other.
+        trouble: for a unit, why its effect cannot be told from others'.
+
+    Args:
+        names: names of the parameters, in order.
+        sizes: numbers of their entries.
+        most_units: an upper bound of the number of units.
+    """
+
+    def __init__(self, names: Sequence[str], sizes: Sequence[int], most_units: int) -> None:
+        self.entries = sum(sizes)
+        self.elsewhere = self.entries + most_units
+        count = self.elsewhere + 1
+        self.sets = Sets(count)
+        self.feeds, self.after, self.touches, self.read_by = (np.zeros(count, np.int32) for _ in range(4))
+        self.safe = np.full(count, EVERYTHING, np.int32)
+        self.grouped = np.zeros(count, bool)
+        self.together: set[int] = set()
+        self.trouble: dict[int, str] = {}
+        self._silences: list[tuple[Any, Any]] = []
+        self._names = list(names)
+        self._ends = np.cumsum(sizes)
+
+    def name(self, entry: int) -> str:
+        """The name of the parameter that holds an entry."""
+        return self._names[int(np.searchsorted(self._ends, entry, side="right"))]
+
+    def mix(self, labels: Any, by: str) -> None:
+        """Units have been mixed by an operation."""
+        for unit in self._units_in(labels):
+            self.trouble.setdefault(unit, f"{by} mixes its units before weights read them")
+
+    def arrive(self, direct: Labels, mixed: Labels, units: Labels, site: str) -> None:
+        """Values have reached the input of a site."""
+        things, labels = self._expanded(direct, units)
+        self._update(self.feeds, things, labels, self.sets.union)
+        self._update(self.touches, things, labels, self.sets.union)
+        self._update(self.touches, *self._expanded(mixed, units), self.sets.union)
+        for unit in self._units_in(direct):
+            self.trouble.setdefault(unit, f"its output reaches {site} with no weights between")
+
+    def leave(self, value: Value, reader: str) -> None:
+        """Values have reached weights that read them (`reader` names them), or, if "", an output of the function."""
+        elsewhere = self.sets.singles(self.elsewhere)
+        touched = np.where(value.zero == EMPTY, elsewhere, value.zero)
+        things, zero = self._expanded(value.direct, value.zero)
+        scaling = zero != EMPTY
+        self._update(self.after, things[scaling], zero[scaling], self.sets.union)
+        for labels in (value.direct, value.mixed):
+            self._update(self.touches, *self._expanded(labels, touched), self.sets.union)
+        of_units = things >= self.entries
+        units, zero = things[of_units], zero[of_units]
+        alone = self.sets.intersection(self.sets.singles(units), zero) != EMPTY
+        for unit, is_alone in zip(units.tolist(), alone.tolist(), strict=True):
+            if not reader:
+                self.trouble.setdefault(unit, "its output reaches the function's output with no weights between")
+            elif not is_alone:
+                why = f"{reader} reads it summed with something else (a residual sum, or an offset behind it)"
+                self.trouble.setdefault(unit, why)
+
+    def read(
+        self,
+        direct: Labels,
+        mixed: Labels,
+        zero: Labels,
+        units: Labels,
+        vanishing: Labels,
+        grouped: bool,
+    ) -> None:
+        """Weights have been multiplied by values and summed; all arrays broadcast against each other.
+
+        Args:
+            direct: sets of entries that each weight comes from.
+            mixed: sets of entries that it comes from through a mixture.
+            zero: sets of entries that make it 0.
+            units: sets of units that it is multiplied by.
+            vanishing: sets of units that are factors of all that it is multiplied by.
+            grouped: whether this is a grouped convolution or a batched product.
+        """
+        self.meet(direct, mixed, vanishing)
+        units = self._only_units(units)
+        is_nothing = zero == EVERYTHING
+        zero = np.where(is_nothing | (direct == EMPTY), np.int32(EMPTY), zero)
+        candidates = np.where(zero == EMPTY, direct, zero)
+        things, labels = self._expanded(candidates, units)
+        self._update(self.read_by, things, labels, self.sets.union)
+        if grouped:
+            self.grouped[things] = True
+        weights = np.where(is_nothing, np.int32(EVERYTHING), np.where(zero == EMPTY, -candidates, zero))
+        one, other = self._pairs(units, weights)
+        asked = (one != EMPTY) & (other != EVERYTHING)
+        self._silences.append((one[asked], other[asked]))
+        for number in np.unique(one).tolist():
+            if number > EVERYTHING and len(self.sets.members(number)) > 1:
+                self.together.add(number)
+
+    def meet(self, direct: Labels, mixed: Labels, vanishing: Labels) -> None:
+        """Entries have met data, of which some units are factors."""
+        for labels in (direct, mixed):
+            self._update(self.safe, *self._expanded(labels, vanishing), self.sets.intersection)
+
+    def check_silence(self) -> None:
+        """Notes the units that no entry of their own keeps from having an effect."""
+        for units, weights in self._silences:
+            single = self.sets.is_single(weights) & self.sets.is_single(units)
+            safe = self.safe[self.sets.thing(np.where(single, weights, 2))]
+            silent = single & (self.sets.intersection(units, safe) == units)
+            for number, weight in zip(units[~silent].tolist(), weights[~silent].tolist(), strict=True):
+                self._check(self.sets.members(number), weight)
+
+    def _check(self, units: Any, weight: int) -> None:
+        entries = self.sets.members(abs(weight))
+        if weight <= 0:
+            name = self.name(entries[0]) if len(entries) else "a weight"
+            why = f"{name} reads it, but not as it is: setting an entry to 0 does not set its weight to 0"
+            for unit in units.tolist():
+                self.trouble.setdefault(unit, why)
+            return
+        for unit in units.tolist():
+            if not any(unit in self.members_of(int(self.safe[entry])) for entry in entries.tolist()):
+                why = f"{self.name(entries[0])}, which reads it, is also used for something else"
+                self.trouble.setdefault(unit, why)
+
+    def members_of(self, number: int) -> Any:
+        """The members of a set, ascending."""
+        return self.sets.members(number)
+
+    def _only_units(self, labels: Labels) -> Labels:
+        small = compressed(labels)
+        numbers, inverse = np.unique(small, return_inverse=True)
+        kept = []
+        for number in numbers.tolist():
+            members = self.sets.members(number)
+            kept.append(self.sets.number(members[members >= self.entries]))
+        return np.broadcast_to(np.array(kept, np.int32)[inverse.reshape(small.shape)], labels.shape)
+
+    def _units_in(self, labels: Any) -> list[int]:
+        found = [self.sets.members(number) for number in np.unique(compressed(labels)).tolist()]
+        members = np.unique(np.concatenate([*found, np.zeros(0, np.int32)]))
+        return [int(thing) for thing in members if thing >= self.entries]
+
+    def _pairs(self, one: Labels, other: Labels) -> tuple[Any, Any]:
+        one, other = np.broadcast_arrays(compressed(one), compressed(other))
+        pairs = np.unique(np.stack([one.ravel(), other.ravel()]), axis=1)
+        return pairs[0], pairs[1]
+
+    def _expanded(self, labels: Labels, others: Labels) -> tuple[Any, Any]:
+        """Each member of each set beside the other set that stands in the same place."""
+        one, other = self._pairs(labels, others)
+        one, other = one[one > EVERYTHING], other[one > EVERYTHING]
+        single = self.sets.is_single(one)
+        things, beside = [self.sets.thing(one[single])], [other[single]]
+        for number, companion in zip(one[~single].tolist(), other[~single].tolist(), strict=True):
+            members = self.sets.members(number)
+            things.append(members)
+            beside.append(np.full(len(members), companion, np.int32))
+        return np.concatenate(things).astype(np.int64), np.concatenate(beside).astype(np.int32)
+
+    def _update(
+        self, table: Any, things: Any, labels: Any, fold: Callable[[Labels, Labels], Labels]
+    ) -> None:
+        order = np.argsort(things, kind="stable")
+        things, labels = things[order], labels[order]
+        first = np.searchsorted(things, things)
+        rank = np.arange(len(things)) - first
+        for turn in range(int(rank.max(initial=-1)) + 1):
+            here = rank == turn
+            table[things[here]] = fold(table[things[here]], labels[here])

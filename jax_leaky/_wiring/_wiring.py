@@ -1,0 +1,355 @@
+"""`wiring`: which entries of the parameters feed each unit of a network, and which read it.
+
+The function is traced, and one walk through the program carries two things along for every element of every value:
+which parameter entries and which units it comes from, and which of them make it 0 by being 0. Reshaping, slicing,
+padding and the like move these labels exactly as they move numbers; sums join them; means over units, softmax and
+anything unknown mix them, and what is mixed is told apart no more. At an activation the labels of its input are its
+incoming entries, and its output gets new labels, one per unit. At a product with weights the labels of the data meet
+those of the weights: these entries read these units, and the path ends. If each weight that reads a unit can be set
+to 0 by an entry that reads nothing else, the unit can be silenced alone; otherwise the table gives the reason. So no
+name of a layer and no order of a dictionary is used, and a wrong entry would take a wrong rule for an operation.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jax_leaky._tracing import Site
+from jax_leaky._wiring import _remove, _state
+from jax_leaky._wiring._flow import Flow
+from jax_leaky._wiring._program import Program
+from jax_leaky._wiring._records import Records
+from jax_leaky._wiring._values import Value, full
+from jax_leaky._wiring._verdict import NOWHERE, Verdict, Wires
+
+Masks = Mapping[str, Any]
+
+
+def wiring(
+    fn: Callable[..., Any],
+    params: Any,
+    *args: Any,
+    unit_axis: int | Mapping[str, int] | None = None,
+    **kwargs: Any,
+) -> Wiring:
+    """Finds which entries of the parameters feed each unit of each activation, and which read it.
+
+    Incoming entries of a unit are those that its input is made of: a column of the kernel, the bias, scale and offset
+    of a norm between; and those that scale its output before weights read it (the other half of a gated unit, a slope
+    of its own). Outgoing entries are the weights that read it: a row of each kernel, through flattening, pooling,
+    dropout, concatenation and the like. An entry that feeds all units of a site (one scale for a layer) belongs to
+    none of them.
+
+    A unit that cannot be told from others gets a reason instead: the sum of a residual stream that others write into,
+    a norm over units, an offset between it and what reads it, weights used at several places, an operation that is
+    not known here. All outputs of `fn` count: let it return what the network is for, not statistics or a penalty.
+
+    Args:
+        fn: the network, as a function of its parameters: `lambda params, x: model.apply({"params": params}, x)`.
+        params: pytree of arrays, or of shapes. Arrays that have a place per unit and shall be cut by `remove` (running
+            statistics) belong in here.
+        *args: other arguments of `fn`; one example is enough, and `jax.ShapeDtypeStruct` will do for an array.
+        unit_axis: axis of each activation's input that holds its units, one for all sites or a dictionary from site
+            to axis. By default the last one along which each place has weights of its own: channels, wherever they are.
+        **kwargs: keyword arguments of `fn`.
+
+    Returns:
+        The wiring; printed, a table.
+
+    Raises:
+        TypeError: `fn` does not trace, or `params` holds what is no array.
+        ValueError: `unit_axis` fits no site, or a loop is not followed.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jax_leaky import wiring
+        >>> def network(params, x):
+        ...     with jax.named_scope("hidden"):
+        ...         h = jax.nn.relu(x @ params["in"] + params["bias"])
+        ...     return h @ params["out"]
+        >>> params = {"in": jnp.ones((3, 4)), "bias": jnp.ones(4), "out": jnp.ones((4, 2))}
+        >>> wires = wiring(network, params, jnp.ones((1, 3)))
+        >>> wires
+        site         units  incoming  outgoing  reason
+        hidden/relu  4      16        8
+        >>> dead = {"hidden/relu": jnp.array([False, True, False, False])}
+        >>> wires.entries(params, dead)[1]["out"].any(axis=1).tolist()
+        [False, True, False, False]
+    """
+    leaves, structure = jax.tree_util.tree_flatten_with_path(params)
+    for path, leaf in leaves:
+        if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
+            name = jax.tree_util.keystr(path) or "params"
+            raise TypeError(
+                f"wiring: {name} is a {type(leaf).__name__}, no array: params must be a pytree of arrays (of an NNX "
+                "module, the state that nnx.split gives)."
+            )
+    names = [jax.tree_util.keystr(path, simple=True, separator="/") or "params" for path, _ in leaves]
+    shapes = [tuple(leaf.shape) for _, leaf in leaves]
+    program = Program(fn, params, args, kwargs)
+    axes = _axes(program.sites, unit_axis)
+    sizes = [int(np.prod(shape, dtype=np.int64)) for shape in shapes]
+    records = Records(names, sizes, sum(map(_most_units, program.sites)))
+    flow = Flow(records, lambda site: axes.get(site.name))
+    flow.outermost(program.plan, _arguments(records, shapes, program))
+    verdict = Verdict(records, flow.places, shapes)
+    wires = {site.name: verdict.wires.get(site.name, NOWHERE) for site in program.sites}
+    return Wiring(structure, names, shapes, wires, verdict)
+
+
+class Wiring:
+    """Which entries of a network's parameters feed each unit, and which read it; printed, a table.
+
+    It holds no arrays of JAX and never changes, so a jitted function may close over it or take it as a static argument.
+
+    Attributes:
+        units: for each site the shape of a mask of its units; the steps of a scan over layers come first.
+        reasons: for each site why its units cannot be told from others, "" if they can.
+    """
+
+    def __init__(
+        self,
+        structure: Any,
+        names: Sequence[str],
+        shapes: Sequence[tuple[int, ...]],
+        wires: Mapping[str, Wires],
+        verdict: Verdict,
+    ) -> None:
+        self._structure, self._names, self._shapes = structure, tuple(names), tuple(shapes)
+        self._wires, self._verdict = wires, verdict
+        self.units = {name: own.shape for name, own in wires.items()}
+        self.reasons = {name: own.reason for name, own in wires.items()}
+
+    def entries(self, params: Any, masks: Masks, *, even_if_shared: bool = False) -> tuple[Any, Any]:
+        """The incoming and the outgoing entries of some units.
+
+        Args:
+            params: the parameters, or anything of their structure and shapes.
+            masks: for each site of concern the units meant, booleans of the shape in `units`; they may be traced.
+            even_if_shared: whether to go on where units cannot be told apart, with the entries that lead straight to
+                a unit or read it straight; others will feel it.
+
+        Returns:
+            Two pytrees of the structure of `params` with booleans of its shapes.
+
+        Raises:
+            TypeError: a mask does not hold booleans.
+            ValueError: a site is not known or cannot be told apart, a mask has another shape, or `params` another
+                structure or shape.
+        """
+        self._check_params("entries", params)
+        checked = self._checked("entries", masks, even_if_shared)
+        incoming, outgoing = self._both(checked, jnp)
+        return self._unflatten(incoming), self._unflatten(outgoing)
+
+    def recycle(self, params: Any, masks: Masks, fresh: Any, *, even_if_shared: bool = False) -> Any:
+        """The parameters with some units begun anew: incoming entries from `fresh`, outgoing entries 0.
+
+        An entry that is both (it reads one such unit and feeds another) becomes 0. Units whose output is 0 on some
+        data are exchanged without a change of the network's output there, to the bit.
+
+        Args:
+            params: the parameters.
+            masks: for each site of concern the units meant, booleans of the shape in `units`; they may be traced.
+            fresh: newly initialised parameters, of the same structure and shapes.
+            even_if_shared: as for `entries`.
+
+        Returns:
+            The new parameters; arrays that no unit concerns are those of `params`.
+
+        Raises:
+            TypeError: a mask does not hold booleans.
+            ValueError: as for `entries`, or `fresh` has another structure or shape than `params`.
+        """
+        self._check_params("recycle", params)
+        self._check_params("recycle", fresh, "fresh")
+        incoming, outgoing = self._both(self._checked("recycle", masks, even_if_shared), jnp)
+        leaves = []
+        for old, new, feeds, reads in zip(
+            jax.tree.leaves(params), jax.tree.leaves(fresh), incoming, outgoing, strict=True
+        ):
+            leaf = old if feeds is None else jnp.where(feeds, jnp.asarray(new, old.dtype), old)
+            leaves.append(leaf if reads is None else jnp.where(reads, jnp.zeros((), old.dtype), leaf))
+        return jax.tree.unflatten(self._structure, leaves)
+
+    def restart(
+        self, optimizer: Any, state: Any, params: Any, masks: Masks, *, even_if_shared: bool = False
+    ) -> Any:
+        """The state of an optax optimiser, begun anew for the entries of some units, incoming and outgoing.
+
+        Those entries are as `optimizer.init(params)` gives them, all others as they were. What has no place per entry
+        stays untouched: step counts, learning rates, and the factored second moments of Adafactor. So Adam's bias
+        correction goes on at the old count, and the first steps of a reset entry late in training are up to
+        (1 - b1) / sqrt(1 - b2) times the learning rate (3.2 at the defaults).
+
+        Args:
+            optimizer: an `optax.GradientTransformation`, or anything with its `init`.
+            state: its state.
+            params: the parameters that go with the new state, those that `recycle` gives.
+            masks: for each site of concern the units meant, booleans of the shape in `units`; they may be traced.
+            even_if_shared: as for `entries`.
+
+        Raises:
+            TypeError: a mask does not hold booleans.
+            ValueError: as for `entries`, or the state has another structure than `optimizer.init(params)`.
+        """
+        self._check_params("restart", params)
+        incoming, outgoing = self._both(self._checked("restart", masks, even_if_shared), jnp)
+        either = [
+            jnp.zeros(shape, bool) | (False if feeds is None else feeds) | (False if reads is None else reads)
+            for shape, feeds, reads in zip(self._shapes, incoming, outgoing, strict=True)
+        ]
+        return _state.restarted(optimizer, state, params, jax.tree.unflatten(self._structure, either))
+
+    def remove(
+        self, params: Any, masks: Masks, *, even_if_shared: bool = False
+    ) -> tuple[Any, dict[str, int]]:
+        """The parameters without some units: their entries are cut out of the arrays.
+
+        The same network built with the widths that are left takes these parameters. It gives the same outputs, within
+        rounding, wherever the removed units gave 0. A network whose widths follow from its arrays runs as it is.
+
+        Args:
+            params: the parameters.
+            masks: for each site of concern the units to be removed, concrete booleans of the shape in `units`.
+            even_if_shared: as for `entries`.
+
+        Returns:
+            The parameters, and for every site the number of units that are left.
+
+        Raises:
+            TypeError: a mask does not hold booleans.
+            ValueError: as for `entries`; or the entries are no whole slices of an array (a grouped convolution, a scan
+                whose layers would differ), all units of a site would go, or a unit that stays would lose its weights.
+        """
+        self._check_params("remove", params)
+        checked = {
+            name: np.asarray(mask) for name, mask in self._checked("remove", masks, even_if_shared).items()
+        }
+        _remove.check(self._verdict, checked, self._names, _units_of)
+        incoming, outgoing = self._both(checked, np)
+        gone = []
+        for shape, feeds, reads in zip(self._shapes, incoming, outgoing, strict=True):
+            either = [part for part in (feeds, reads) if part is not None]
+            gone.append(np.logical_or.reduce([np.zeros(shape, bool), *either]))
+        _remove.check_left(self._wires, checked, gone, self._names, _units_of)
+        leaves = map(_remove.cut, self._names, jax.tree.leaves(params), gone)
+        left = {
+            name: int(np.prod(own.shape)) - int(checked[name].sum() if name in checked else 0)
+            for name, own in self._wires.items()
+        }
+        return jax.tree.unflatten(self._structure, list(leaves)), left
+
+    def _both(self, masks: Masks, xp: Any) -> tuple[list[Any], list[Any]]:
+        """For each parameter the incoming and the outgoing entries, None where there are none."""
+        both = []
+        for kind in ("incoming", "outgoing"):
+            leaves: list[Any] = [None] * len(self._shapes)
+            for name, mask in masks.items():
+                for leaf, planes in getattr(self._wires[name], kind).items():
+                    for plane in planes:
+                        part = xp.broadcast_to(_units_of(mask, plane, xp), self._shapes[leaf])
+                        leaves[leaf] = part if leaves[leaf] is None else leaves[leaf] | part
+            both.append(leaves)
+        return both[0], both[1]
+
+    def _unflatten(self, leaves: Sequence[Any]) -> Any:
+        whole = [
+            jnp.zeros(shape, bool) if leaf is None else leaf
+            for leaf, shape in zip(leaves, self._shapes, strict=True)
+        ]
+        return jax.tree.unflatten(self._structure, whole)
+
+    def _check_params(self, who: str, params: Any, what: str = "params") -> None:
+        if jax.tree.structure(params) != self._structure:
+            raise ValueError(
+                f"{who}: {what} has another structure than the parameters that the wiring was found for."
+            )
+        for name, shape, leaf in zip(self._names, self._shapes, jax.tree.leaves(params), strict=True):
+            if jnp.shape(leaf) != shape:
+                raise ValueError(f"{who}: {what} has shape {jnp.shape(leaf)} at {name}, where the wiring has {shape}.")
+
+    def _checked(self, who: str, masks: Masks, even_if_shared: bool) -> dict[str, Any]:
+        checked = {}
+        for name, mask in masks.items():
+            if name not in self._wires:
+                known = ", ".join(self._wires) or "none"
+                raise ValueError(f"{who}: no site is named {name!r}; the sites are {known}.")
+            own = self._wires[name]
+            mask = mask if isinstance(mask, jax.Array) else np.asarray(mask)
+            if mask.dtype != bool:
+                raise TypeError(f"{who}: the mask of {name} must hold booleans, got {mask.dtype}.")
+            if own is NOWHERE or (own.reason and not even_if_shared):
+                remedy = "" if own is NOWHERE else "; pass even_if_shared=True to go on"
+                raise ValueError(f"{who}: the units of {name} cannot be told from others: {own.reason}{remedy}.")
+            if mask.shape != own.shape:
+                raise ValueError(f"{who}: the mask of {name} must have shape {own.shape}, got {mask.shape}.")
+            checked[name] = mask
+        return checked
+
+    def __str__(self) -> str:
+        rows = [("site", "units", "incoming", "outgoing", "reason")]
+        for name, own in self._wires.items():
+            units = " x ".join(map(str, own.shape)) or "-"
+            rows.append((name, units, *(f"{count:,}" for count in own.counts), own.reason))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+def _units_of(mask: Any, plane: Any, xp: Any = np) -> Any:
+    """The mask at the unit that each place of a plane holds, False where it holds none."""
+    return xp.concatenate([xp.ravel(mask), xp.zeros(1, bool)])[plane]
+
+
+def _arguments(records: Records, shapes: Sequence[tuple[int, ...]], program: Program) -> list[Value]:
+    """What is known of the function's arguments: each entry of a parameter comes from itself."""
+    values = []
+    start = 0
+    for shape in shapes:
+        size = int(np.prod(shape, dtype=np.int64))
+        singles = records.sets.singles(np.arange(start, start + size)).reshape(shape)
+        values.append(Value(singles, full(0, shape), singles, data=False))
+        start += size
+    for variable in program.plan.body.jaxpr.invars[len(shapes) :]:
+        none = full(0, getattr(variable.aval, "shape", ()))
+        values.append(Value(none, none, none, data=True))
+    return values
+
+
+def _most_units(site: Site) -> int:
+    return int(np.prod([loop.length for loop in site.loops])) * max(site.shape, default=1)
+
+
+def _axes(sites: Sequence[Site], unit_axis: int | Mapping[str, int] | None) -> dict[str, int]:
+    if unit_axis is None:
+        return {}
+    given = (
+        dict(unit_axis)
+        if isinstance(unit_axis, Mapping)
+        else dict.fromkeys([site.name for site in sites], unit_axis)
+    )
+    by_name = {site.name: site for site in sites}
+    axes = {}
+    for name, axis in given.items():
+        if name not in by_name:
+            raise ValueError(f"wiring: unit_axis names {name!r}, which is none of the sites {', '.join(by_name)}.")
+        try:
+            number = operator.index(axis)
+        except TypeError:
+            raise TypeError(f"wiring: unit_axis={axis!r} at {name} is no integer.") from None
+        count = len(by_name[name].shape)
+        if not -count <= number < count:
+            raise ValueError(
+                f"wiring: unit_axis={number} is no axis of the input of {name}, whose shape is {by_name[name].shape}."
+            )
+        axes[name] = number % count
+    return axes
