@@ -122,7 +122,9 @@ class Flow:
             body = program.body(program.inner(eqn)) if inner is None else inner.body
             return self.walk(body, inner, operands, steps, wanted)
         if name == "cond":
-            return self._cond(eqn, operands, program.plans(plan, index, len(eqn.params["branches"])), steps, wanted)
+            return self._cond(
+                eqn, operands, program.plans(plan, index, len(eqn.params["branches"])), steps, wanted
+            )
         if name == "scan":
             (inner,) = program.plans(plan, index, 1)
             return self._scan(eqn, operands, inner, steps, wanted)
@@ -160,7 +162,11 @@ class Flow:
         wanted: list[bool],
     ) -> list[Value]:
         consts, carried = program.scan_split(eqn)
-        held, carry, stepwise = operands[:consts], operands[consts : consts + carried], operands[consts + carried :]
+        held, carry, stepwise = (
+            operands[:consts],
+            operands[consts : consts + carried],
+            operands[consts + carried :],
+        )
         body = program.body(eqn.params["jaxpr"]) if plan is None else plan.body
         length = eqn.params["length"]
         together = [self.operations.first_axis(operand) for operand in stepwise]
@@ -177,7 +183,8 @@ class Flow:
 
         outputs = self._settled(step, carry)
         stacked = [
-            output.moved(lambda part: np.broadcast_to(part, (length, *part.shape))) for output in outputs[carried:]
+            output.moved(lambda part: np.broadcast_to(part, (length, *part.shape)))
+            for output in outputs[carried:]
         ]
         return [*outputs[:carried], *stacked]
 
@@ -207,7 +214,11 @@ class Flow:
         self, eqn: Any, operands: list[Value], plan: program.Plan | None, steps: tuple[int | None, ...]
     ) -> list[Value]:
         tested, held = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
-        test, constants, carry = operands[:tested], operands[tested : tested + held], operands[tested + held :]
+        test, constants, carry = (
+            operands[:tested],
+            operands[tested : tested + held],
+            operands[tested + held :],
+        )
         body = program.body(eqn.params["body_jaxpr"]) if plan is None else plan.body
         condition = program.body(eqn.params["cond_jaxpr"])
 
@@ -258,7 +269,9 @@ class Flow:
         sets = self.records.sets
         joined = sets.union(output.direct, z.direct)
         if (compressed(joined) != compressed(np.broadcast_to(z.direct, joined.shape))).any():
-            pairs = np.unique(np.stack([part.ravel() for part in np.broadcast_arrays(joined, z.direct, units)]), axis=1)
+            pairs = np.unique(
+                np.stack([part.ravel() for part in np.broadcast_arrays(joined, z.direct, units)]), axis=1
+            )
             for whole, own, unit in pairs.T.tolist():
                 added = np.setdiff1d(sets.members(whole), sets.members(own))
                 singles = sets.singles(added)
@@ -303,6 +316,8 @@ def _nothing(atom: Any) -> Value:
 def _same(one: Value, other: Value) -> bool:
     known = (one.known is None) == (other.known is None)
     parts = ("direct", "mixed", "zero")
-    return known and all(np.array_equal(getattr(one, part), getattr(other, part)) for part in parts) and (
-        one.data == other.data
+    return (
+        known
+        and all(np.array_equal(getattr(one, part), getattr(other, part)) for part in parts)
+        and (one.data == other.data)
     )

@@ -159,7 +159,9 @@ class Operations:
     def _iota(self, eqn: Any) -> Value:
         shape, axis = eqn.params["shape"], eqn.params["dimension"]
         counted = np.arange(shape[axis], dtype=eqn.params["dtype"])
-        return self._constant(np.broadcast_to(np.expand_dims(counted, [i for i in range(len(shape)) if i != axis]), shape))
+        return self._constant(
+            np.broadcast_to(np.expand_dims(counted, [i for i in range(len(shape)) if i != axis]), shape)
+        )
 
     def _constant(self, known: Any) -> Value:
         none = full(EMPTY, known.shape)
@@ -209,9 +211,13 @@ class Operations:
         if name in {"div", "rem"}:
             return zeros[0]
         if name == "max":
-            zeros = [_or_known(zero, op.known, np.less_equal) for zero, op in zip(zeros, operands, strict=True)]
+            zeros = [
+                _or_known(zero, op.known, np.less_equal) for zero, op in zip(zeros, operands, strict=True)
+            ]
         elif name == "min":
-            zeros = [_or_known(zero, op.known, np.greater_equal) for zero, op in zip(zeros, operands, strict=True)]
+            zeros = [
+                _or_known(zero, op.known, np.greater_equal) for zero, op in zip(zeros, operands, strict=True)
+            ]
         elif name == "clamp":
             low, _, high = operands
             zeros = [
@@ -397,7 +403,9 @@ class Operations:
         places = np.arange(math.prod(operand.shape), dtype=np.int32).reshape(operand.shape)
         with jax.ensure_compile_time_eval():
             parameters = eqn.primitive.get_bind_params(eqn.params) | {"fill_value": -1}
-            out = np.asarray(eqn.primitive.bind(jax.numpy.asarray(places), jax.numpy.asarray(indices), **parameters))
+            out = np.asarray(
+                eqn.primitive.bind(jax.numpy.asarray(places), jax.numpy.asarray(indices), **parameters)
+            )
         outside = out < 0
         picked = operand.moved(lambda part: part.reshape(-1)[np.where(outside, 0, out)])
         if not outside.any():
@@ -412,7 +420,9 @@ class Operations:
 
     # Products
 
-    def _dot_general(self, eqn: Any, operands: Sequence[Value], shapes: Sequence[tuple[int, ...]]) -> list[Value]:
+    def _dot_general(
+        self, eqn: Any, operands: Sequence[Value], shapes: Sequence[tuple[int, ...]]
+    ) -> list[Value]:
         del shapes
         return [dot(self, eqn, *operands)]
 

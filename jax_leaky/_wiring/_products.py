@@ -115,7 +115,9 @@ def convolution(operations: Operations, eqn: Any, image: Value, kernel: Value) -
     numbers, groups = parameters["dimension_numbers"], parameters["feature_group_count"]
     out_shape = eqn.outvars[0].aval.shape
     # (channel, batch, positions ...) and (out channel, channel of its group, offsets ...)
-    image = image.moved(lambda part: part.transpose(numbers.lhs_spec[1], numbers.lhs_spec[0], *numbers.lhs_spec[2:]))
+    image = image.moved(
+        lambda part: part.transpose(numbers.lhs_spec[1], numbers.lhs_spec[0], *numbers.lhs_spec[2:])
+    )
     kernel = kernel.moved(lambda part: part.transpose(numbers.rhs_spec))
     windows = zip(
         image.shape[2:],
@@ -130,7 +132,10 @@ def convolution(operations: Operations, eqn: Any, image: Value, kernel: Value) -
     taps = [window_taps(*window) for window in windows]
     if image.is_nothing or kernel.is_nothing:
         return Value(
-            full(EMPTY, out_shape), full(EMPTY, out_shape), full(EVERYTHING, out_shape), image.data or kernel.data
+            full(EMPTY, out_shape),
+            full(EMPTY, out_shape),
+            full(EVERYTHING, out_shape),
+            image.data or kernel.data,
         )
     channels = _convolved(operations, image, kernel, groups, taps)
     feature = numbers.out_spec[1]

@@ -83,7 +83,9 @@ class Records:
         alone = self.sets.intersection(self.sets.singles(units), zero) != EMPTY
         for unit, is_alone in zip(units.tolist(), alone.tolist(), strict=True):
             if not reader:
-                self.trouble.setdefault(unit, "its output reaches the function's output with no weights between")
+                self.trouble.setdefault(
+                    unit, "its output reaches the function's output with no weights between"
+                )
             elif not is_alone:
                 why = f"{reader} reads it summed with something else (a residual sum, or an offset behind it)"
                 self.trouble.setdefault(unit, why)
@@ -186,9 +188,7 @@ class Records:
             beside.append(np.full(len(members), companion, np.int32))
         return np.concatenate(things).astype(np.int64), np.concatenate(beside).astype(np.int32)
 
-    def _update(
-        self, table: Any, things: Any, labels: Any, fold: Callable[[Labels, Labels], Labels]
-    ) -> None:
+    def _update(self, table: Any, things: Any, labels: Any, fold: Callable[[Labels, Labels], Labels]) -> None:
         order = np.argsort(things, kind="stable")
         things, labels = things[order], labels[order]
         first = np.searchsorted(things, things)

@@ -11,7 +11,9 @@ import numpy as np
 from jax_leaky._wiring._verdict import Verdict, Wires
 
 
-def check(verdict: Verdict, masks: Mapping[str, Any], names: Sequence[str], units_of: Callable[..., Any]) -> None:
+def check(
+    verdict: Verdict, masks: Mapping[str, Any], names: Sequence[str], units_of: Callable[..., Any]
+) -> None:
     """Refuses what would leave a network whose arrays do not fit each other.
 
     Raises:
@@ -23,7 +25,9 @@ def check(verdict: Verdict, masks: Mapping[str, Any], names: Sequence[str], unit
             raise ValueError(f"remove: all units of {site} would go; at least one has to stay.")
         if mask.any() and verdict.scaled[site]:
             scaled = ", ".join(verdict.scaled[site])
-            raise ValueError(f"remove: {scaled} scales units of {site} together with others, and cannot lose one.")
+            raise ValueError(
+                f"remove: {scaled} scales units of {site} together with others, and cannot lose one."
+            )
         for leaf, planes in verdict.wires[site].outgoing.items():
             if verdict.grouped[leaf] and np.any([units_of(mask, plane).any() for plane in planes]):
                 raise ValueError(
@@ -33,7 +37,9 @@ def check(verdict: Verdict, masks: Mapping[str, Any], names: Sequence[str], unit
         gone = {name for name, unit in units if name in masks and masks[name].ravel()[unit]}
         if gone and len(gone) < len(units):
             sites = " and ".join(sorted({name for name, _ in units}))
-            raise ValueError(f"remove: the units of {sites} are multiplied by each other: remove them together.")
+            raise ValueError(
+                f"remove: the units of {sites} are multiplied by each other: remove them together."
+            )
 
 
 def cut(name: str, array: Any, mask: Any) -> Any:

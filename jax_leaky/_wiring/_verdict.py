@@ -61,8 +61,12 @@ class Verdict:
         records.check_silence()
         entries = slice(0, records.entries)
         feeds, after, touches = (table[entries] for table in (records.feeds, records.after, records.touches))
-        sole = records.sets.is_single(touches)
-        self._own = np.where(feeds != EMPTY, feeds, np.where(sole & (after == touches), after, np.int32(EMPTY)))
+        # What scales units that are multiplied by each other belongs to all of them.
+        whole = records.sets.is_single(after) | np.isin(after, list(records.together))
+        self._own = np.where(
+            feeds != EMPTY, feeds, np.where(whole & (after == touches), after, np.int32(EMPTY))
+        )
+        self._feeds = feeds
         self._touches, self._after = touches, after
         self._reads, self._safe = records.read_by[entries], records.safe[entries]
         self.grouped = [bool(part.any()) for part in self._by_leaf(records.grouped[entries])]
@@ -91,7 +95,9 @@ class Verdict:
         for kind, planes in (("feed", incoming), ("read", outgoing)):
             if any(len(arrays) > MOST_PLANES for arrays in planes.values()):
                 planes.clear()
-                reason = reason or f"the entries that {kind} it serve more than {MOST_PLANES} of its units each"
+                reason = (
+                    reason or f"the entries that {kind} it serve more than {MOST_PLANES} of its units each"
+                )
             counts.append(sum(self._count(leaf, arrays) for leaf, arrays in planes.items()))
         return Wires(place.shape, incoming, outgoing, (counts[0], counts[1]), reason)
 
@@ -102,9 +108,9 @@ class Verdict:
     def _incoming(self, name: str, place: Place) -> tuple[dict[int, Any], str]:
         kept, served = self._of_site(self._own, place)
         reason = ""
-        units = self._alone(self._touches)
         # An entry that feeds a unit of this site and influences anything else is shared.
-        shared = np.flatnonzero((kept != EMPTY) & (units < 0))
+        fed = (kept != EMPTY) & (self._feeds != EMPTY)
+        shared = np.flatnonzero(fed & ~self._records.sets.is_single(self._touches))
         if len(shared):
             reason = self._shared(name, place, int(shared[0]))
         if not served.all():
@@ -136,21 +142,20 @@ class Verdict:
         return self._planes(kept, place), "" if read.all() else "no weights read it"
 
     def _of_site(self, table: Any, place: Place) -> tuple[Any, Any]:
-        """For each entry the units of the site in its set, none if these are all; and which units have an entry."""
+        """For each entry the units of the site in its set, but whole layers; and which units have an entry."""
         sets = self._records.sets
         numbers, inverse = np.unique(table, return_inverse=True)
         kept, served = [], np.zeros(place.count, bool)
         for number in numbers.tolist():
             members = sets.members(number)
             members = members[(members >= place.first) & (members < place.first + place.count)]
-            if len(members) == place.count > 1:
-                members = members[:0]  # it belongs to the site, not to a unit
-            served[members - place.first] = True
-            kept.append(sets.number(members))
+            is_member = np.zeros((place.count // place.shape[-1], place.shape[-1]), bool)
+            is_member.reshape(-1)[members - place.first] = True
+            if place.shape[-1] > 1:
+                is_member[is_member.all(axis=1)] = False  # it belongs to the layer, not to a unit
+            served |= is_member.ravel()
+            kept.append(sets.number(np.flatnonzero(is_member) + place.first))
         return np.array(kept, np.int32)[inverse], served
-
-    def _alone(self, table: Any) -> Any:
-        return np.where(self._records.sets.is_single(table), table, -1)
 
     def _planes(self, kept: Any, place: Place) -> dict[int, Any]:
         sets = self._records.sets

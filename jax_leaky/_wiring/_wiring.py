@@ -145,7 +145,7 @@ class Wiring:
         """
         self._check_params("entries", params)
         checked = self._checked("entries", masks, even_if_shared)
-        incoming, outgoing = self._both(checked, jnp)
+        incoming, outgoing = self._both(checked)
         return self._unflatten(incoming), self._unflatten(outgoing)
 
     def recycle(self, params: Any, masks: Masks, fresh: Any, *, even_if_shared: bool = False) -> Any:
@@ -169,7 +169,7 @@ class Wiring:
         """
         self._check_params("recycle", params)
         self._check_params("recycle", fresh, "fresh")
-        incoming, outgoing = self._both(self._checked("recycle", masks, even_if_shared), jnp)
+        incoming, outgoing = self._both(self._checked("recycle", masks, even_if_shared))
         leaves = []
         for old, new, feeds, reads in zip(
             jax.tree.leaves(params), jax.tree.leaves(fresh), incoming, outgoing, strict=True
@@ -200,9 +200,9 @@ class Wiring:
             ValueError: as for `entries`, or the state has another structure than `optimizer.init(params)`.
         """
         self._check_params("restart", params)
-        incoming, outgoing = self._both(self._checked("restart", masks, even_if_shared), jnp)
+        incoming, outgoing = self._both(self._checked("restart", masks, even_if_shared))
         either = [
-            jnp.zeros(shape, bool) | (False if feeds is None else feeds) | (False if reads is None else reads)
+            np.zeros(shape, bool) | (False if feeds is None else feeds) | (False if reads is None else reads)
             for shape, feeds, reads in zip(self._shapes, incoming, outgoing, strict=True)
         ]
         return _state.restarted(optimizer, state, params, jax.tree.unflatten(self._structure, either))
@@ -233,7 +233,7 @@ class Wiring:
             name: np.asarray(mask) for name, mask in self._checked("remove", masks, even_if_shared).items()
         }
         _remove.check(self._verdict, checked, self._names, _units_of)
-        incoming, outgoing = self._both(checked, np)
+        incoming, outgoing = self._both(checked)
         gone = []
         for shape, feeds, reads in zip(self._shapes, incoming, outgoing, strict=True):
             either = [part for part in (feeds, reads) if part is not None]
@@ -246,8 +246,10 @@ class Wiring:
         }
         return jax.tree.unflatten(self._structure, list(leaves)), left
 
-    def _both(self, masks: Masks, xp: Any) -> tuple[list[Any], list[Any]]:
+    def _both(self, masks: Masks) -> tuple[list[Any], list[Any]]:
         """For each parameter the incoming and the outgoing entries, None where there are none."""
+        # Outside jit, NumPy spares the compilation of a dozen small operations for each shape.
+        xp = np if all(isinstance(mask, np.ndarray) for mask in masks.values()) else jnp
         both = []
         for kind in ("incoming", "outgoing"):
             leaves: list[Any] = [None] * len(self._shapes)
@@ -261,7 +263,7 @@ class Wiring:
 
     def _unflatten(self, leaves: Sequence[Any]) -> Any:
         whole = [
-            jnp.zeros(shape, bool) if leaf is None else leaf
+            jnp.asarray(np.zeros(shape, bool) if leaf is None else leaf)
             for leaf, shape in zip(leaves, self._shapes, strict=True)
         ]
         return jax.tree.unflatten(self._structure, whole)
@@ -273,7 +275,9 @@ class Wiring:
             )
         for name, shape, leaf in zip(self._names, self._shapes, jax.tree.leaves(params), strict=True):
             if jnp.shape(leaf) != shape:
-                raise ValueError(f"{who}: {what} has shape {jnp.shape(leaf)} at {name}, where the wiring has {shape}.")
+                raise ValueError(
+                    f"{who}: {what} has shape {jnp.shape(leaf)} at {name}, where the wiring has {shape}."
+                )
 
     def _checked(self, who: str, masks: Masks, even_if_shared: bool) -> dict[str, Any]:
         checked = {}
@@ -282,12 +286,15 @@ class Wiring:
                 known = ", ".join(self._wires) or "none"
                 raise ValueError(f"{who}: no site is named {name!r}; the sites are {known}.")
             own = self._wires[name]
-            mask = mask if isinstance(mask, jax.Array) else np.asarray(mask)
+            if not isinstance(mask, jax.core.Tracer) and getattr(mask, "is_fully_addressable", True):
+                mask = np.asarray(mask)
             if mask.dtype != bool:
                 raise TypeError(f"{who}: the mask of {name} must hold booleans, got {mask.dtype}.")
             if own is NOWHERE or (own.reason and not even_if_shared):
                 remedy = "" if own is NOWHERE else "; pass even_if_shared=True to go on"
-                raise ValueError(f"{who}: the units of {name} cannot be told from others: {own.reason}{remedy}.")
+                raise ValueError(
+                    f"{who}: the units of {name} cannot be told from others: {own.reason}{remedy}."
+                )
             if mask.shape != own.shape:
                 raise ValueError(f"{who}: the mask of {name} must have shape {own.shape}, got {mask.shape}.")
             checked[name] = mask
@@ -341,7 +348,9 @@ def _axes(sites: Sequence[Site], unit_axis: int | Mapping[str, int] | None) -> d
     axes = {}
     for name, axis in given.items():
         if name not in by_name:
-            raise ValueError(f"wiring: unit_axis names {name!r}, which is none of the sites {', '.join(by_name)}.")
+            raise ValueError(
+                f"wiring: unit_axis names {name!r}, which is none of the sites {', '.join(by_name)}."
+            )
         try:
             number = operator.index(axis)
         except TypeError:
