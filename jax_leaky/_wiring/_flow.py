@@ -201,13 +201,14 @@ class Flow:
         length = eqn.params["length"]
         rows: list[list[Value]] = [[] for _ in range(length)]
         for step in range(length)[:: -1 if eqn.params["reverse"] else 1]:
-            each = [operand.moved(lambda part, step=step: part[step]) for operand in stepwise]
+            each = [operand.at(0, step) for operand in stepwise]
             outputs = self.walk(body, plan, [*held, *carry, *each], (*steps, step), needed)
             carry, rows[step] = outputs[: len(carry)], outputs[len(carry) :]
         stacked = []
         for column in zip(*rows, strict=True):
             parts = [np.stack([getattr(row, part) for row in column]) for part in ("direct", "mixed", "zero")]
-            stacked.append(Value(*parts, any(row.data for row in column)))
+            direct, mixed, zero = parts
+            stacked.append(Value(direct, mixed, zero, any(row.data for row in column)))
         return [*carry, *stacked]
 
     def _while(
@@ -248,9 +249,9 @@ class Flow:
             layers = tuple(loop.length for loop in site.loops if loop.over_layers)
             axis = self._axis_of(site)
             axis = self._found_axis(z) if axis is None else axis
-            units = z.shape[axis] if z.shape else 1
-            self.places[site.name] = Place(self._next, (*layers, units), axis)
-            self._next += math.prod((*layers, units))
+            width = z.shape[axis] if z.shape else 1
+            self.places[site.name] = Place(self._next, (*layers, width), axis)
+            self._next += math.prod((*layers, width))
         place = self.places[site.name]
         first = 0
         for loop, step in zip(site.loops, steps, strict=True):
@@ -287,9 +288,8 @@ class Flow:
                 continue
             others = [other for other in axes if other != axis]
             members = [sets.members(number) for number in sets.union_over(z.direct, others).tolist()]
-            counts = np.unique(np.concatenate([*members, np.zeros(0, np.int32)]), return_counts=True)
-            own = counts[0][counts[1] == 1]
-            if all(np.isin(part, own).any() for part in members):
+            counts = np.bincount(np.concatenate([*members, np.zeros(0, np.int32)]))
+            if all((counts[part] == 1).any() for part in members):
                 return axis
         return axes[-1] if axes else 0
 

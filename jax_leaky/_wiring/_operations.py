@@ -15,31 +15,33 @@ import numpy as np
 
 from jax_leaky._wiring._products import convolution, dot, window_taps
 from jax_leaky._wiring._records import Records
-from jax_leaky._wiring._sets import EMPTY, EVERYTHING, Labels, compressed
+from jax_leaky._wiring._sets import EMPTY, EVERYTHING, Labels, compressed, distinct
 from jax_leaky._wiring._values import MOVEMENTS, Value, full, movement, unlabelled, value
 
 LARGEST_KNOWN = 1 << 20
 """How many elements a number of the program may have to be computed here."""
 
-KEEPS_ZERO = frozenset(
+_AT_ZERO_0 = (
     "neg abs sign sin tan tanh asin atan sinh asinh atanh erf expm1 log1p sqrt cbrt square integer_pow floor ceil "
-    "round real imag conj copy copy_p convert_element_type reduce_precision stop_gradient optimization_barrier "
-    "name sharding_constraint reshard mul_imag".split()
+    "round real imag conj copy copy_p convert_element_type reduce_precision stop_gradient optimization_barrier name "
+    "sharding_constraint reshard"
 )
-"""Functions of each element that are 0 at 0."""
-
-ELEMENTWISE = KEEPS_ZERO | frozenset(
+_OTHERS = (
     "add add_any sub mul div max min pow atan2 rem nextafter and or xor not eq ne lt le gt ge eq_to le_to lt_to "
     "select_n clamp exp exp2 log rsqrt cos cosh acos acosh logistic lgamma digamma erfc erf_inv is_finite complex "
-    "shift_left shift_right_logical shift_right_arithmetic bessel_i0e bessel_i1e population_count clz".split()
+    "shift_left shift_right_logical shift_right_arithmetic bessel_i0e bessel_i1e population_count clz"
 )
+_REDUCTIONS = "reduce_sum reduce_max reduce_min reduce_prod reduce_and reduce_or reduce_xor argmax argmin"
+
+KEEPS_ZERO = frozenset(_AT_ZERO_0.split())
+"""Functions of each element that are 0 at 0."""
+
+ELEMENTWISE = KEEPS_ZERO | frozenset(_OTHERS.split())
 """Operations whose result at each place depends on the operands at that place."""
 
-REDUCTIONS = frozenset(
-    "reduce_sum reduce_max reduce_min reduce_prod reduce_and reduce_or reduce_xor argmax argmin".split()
-)
-CUMULATIVE = frozenset("cumsum cumprod cummax cummin cumlogsumexp".split())
-WINDOWS = frozenset("reduce_window_sum reduce_window_max reduce_window_min".split())
+REDUCTIONS = frozenset(_REDUCTIONS.split())
+CUMULATIVE = frozenset(("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp"))
+WINDOWS = frozenset(("reduce_window_sum", "reduce_window_max", "reduce_window_min"))
 
 _ARITHMETIC: dict[str, Callable[..., Any]] = {
     "add": np.add,
@@ -106,9 +108,7 @@ class Operations:
     def unknown(self, name: str, operands: Sequence[Value], shapes: Sequence[tuple[int, ...]]) -> list[Value]:
         """The results of an operation of which nothing is known."""
         labels = [part for operand in operands for part in (operand.direct, operand.mixed)]
-        everything = self.sets.together(
-            np.concatenate([np.unique(compressed(part)) for part in labels] or [[EMPTY]])
-        )
+        everything = self.sets.together(np.concatenate([distinct(part) for part in labels] or [[EMPTY]]))
         self.records.mix(np.array([everything]), name)
         self._meet(operands, always=True)
         data = any(operand.data for operand in operands) or bool(everything)
@@ -276,8 +276,7 @@ class Operations:
         axis, ends = eqn.params["axis"], np.cumsum(eqn.params["sizes"])
         parts = []
         for start, end in itertools.pairwise((0, *ends.tolist())):
-            place = (slice(None),) * axis + (slice(start, end),)
-            parts.append(operands[0].moved(lambda part, place=place: part[place]))
+            parts.append(operands[0].at(axis, slice(start, end)))
         return parts
 
     def _windows(self, eqn: Any, operand: Value, name: str) -> Value:
@@ -299,7 +298,7 @@ class Operations:
         for axis, (positions, valid) in enumerate(taps):
             at = 2 * axis
             picks = np.where(valid, positions, 0)
-            operand = operand.moved(lambda part, at=at, picks=picks: np.take(part, picks, axis=at))
+            operand = operand.at(at, picks)
             keep = valid.reshape((1,) * at + valid.shape + (1,) * (len(operand.shape) - at - 2))
             operand = Value(
                 np.where(keep, operand.direct, np.int32(EMPTY)),
@@ -323,8 +322,7 @@ class Operations:
                 continue
             if start.known is not None:
                 begin = min(max(int(start.known), 0), length - size)
-                place = (slice(None),) * axis + (slice(begin, begin + size),)
-                operand = operand.moved(lambda part, place=place: part[place])
+                operand = operand.at(axis, slice(begin, begin + size))
             else:
                 if operand.is_weight and start.data:
                     self._meet([operand], always=True)
@@ -335,6 +333,7 @@ class Operations:
     def _dynamic_update_slice(
         self, eqn: Any, operands: Sequence[Value], shapes: Sequence[tuple[int, ...]]
     ) -> list[Value]:
+        del eqn
         operand, update, *starts = operands
         if any(start.known is None for start in starts):
             return self.unknown("dynamic_update_slice", operands, shapes)
@@ -357,7 +356,8 @@ class Operations:
                 (operand.zero, update.zero),
             )
         ]
-        return [Value(*parts, operand.data or update.data)]
+        direct, mixed, zero = parts
+        return [Value(direct, mixed, zero, operand.data or update.data)]
 
     def _gather(self, eqn: Any, operands: Sequence[Value], shapes: Sequence[tuple[int, ...]]) -> list[Value]:
         operand, indices = operands
@@ -375,8 +375,7 @@ class Operations:
             if axis in unknown:
                 operand = self._chosen(operand, axis, size)
             elif size < operand.shape[axis]:
-                place = (slice(None),) * axis + (slice(0, size),)
-                operand = operand.moved(lambda part, place=place: part[place])
+                operand = operand.at(axis, slice(0, size))
         kept = [axis for axis in range(len(sizes)) if axis not in gone]
         shape = shapes[0]
         ones = [1] * len(shape)

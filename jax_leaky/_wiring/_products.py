@@ -59,7 +59,8 @@ def _read(operations: Operations, data: Value, weight: Value, *, grouped: bool, 
     nothing = ((weight.zero == EVERYTHING) | never).all(axis=2)
     zero = np.where(nothing, np.int32(EVERYTHING), np.int32(EMPTY))
     axis = 2 if turned else 1
-    return value(*(np.expand_dims(part, axis) for part in (out_direct, out_mixed, zero)), True)
+    direct, mixed, zero = (np.expand_dims(part, axis) for part in (out_direct, out_mixed, zero))
+    return value(direct, mixed, zero, True)
 
 
 def _reader(operations: Operations, weight: Value) -> str:
@@ -164,14 +165,14 @@ def _convolved(operations: Operations, image: Value, kernel: Value, groups: int,
     inside = kernel.shape[1]
     for offset in itertools.product(*(range(size) for size in kernel.shape[2:])):
         met = [np.unique(at[:, w][valid[:, w]]) for (at, valid), w in zip(taps, offset, strict=True)]
-        place = (slice(None), slice(None), *offset)
+        place: Any = (slice(None), slice(None), *offset)
         if any(len(positions) == 0 for positions in met):
             vanishing[place] = EVERYTHING  # it only ever meets the padding
             continue
         part = image
         for axis, positions in enumerate(met, start=2):
             if len(positions) < part.shape[axis]:
-                part = part.moved(lambda p, positions=positions, axis=axis: np.take(p, positions, axis=axis))
+                part = part.at(axis, positions)
         unit = sets.union_over(part.direct, places).reshape(groups, 1, inside)
         zero = sets.intersection_over(part.zero, places).reshape(groups, 1, inside)
         spread = (groups, kernel.shape[0] // groups, inside)

@@ -43,12 +43,18 @@ class Program:
         self, fn: Callable[..., Any], params: Any, args: Sequence[Any], kwargs: dict[str, Any]
     ) -> None:
         # A parameter that is a NumPy array would be a constant of the program.
-        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), params)
+        shapes = jax.tree.map(_shape, params)
         traced = Traced("wiring", fn, (shapes, *args), kwargs)
         if traced._plan is None:
             raise ValueError(f"wiring does not know the jaxprs of JAX {jax.__version__}.")
         self.plan: Plan = traced._plan
         self.sites: tuple[Site, ...] = tuple(traced.sites)
+
+
+def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
+    dtype = leaf.dtype
+    extended = jax.numpy.issubdtype(dtype, jax.dtypes.extended)  # keys of random numbers
+    return jax.ShapeDtypeStruct(leaf.shape, dtype if extended else jax.dtypes.canonicalize_dtype(dtype))
 
 
 def inner(eqn: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jax_leaky._wiring._sets import EMPTY, EVERYTHING, Labels, Sets, compressed
+from jax_leaky._wiring._sets import EMPTY, EVERYTHING, Labels, Sets, compressed, distinct
 from jax_leaky._wiring._values import Value
 
 
@@ -122,7 +122,7 @@ class Records:
         one, other = self._pairs(units, weights)
         asked = (one != EMPTY) & (other != EVERYTHING)
         self._silences.append((one[asked], other[asked]))
-        for number in np.unique(one).tolist():
+        for number in distinct(one).tolist():
             if number > EVERYTHING and len(self.sets.members(number)) > 1:
                 self.together.add(number)
 
@@ -167,14 +167,21 @@ class Records:
         return np.broadcast_to(np.array(kept, np.int32)[inverse.reshape(small.shape)], labels.shape)
 
     def _units_in(self, labels: Any) -> list[int]:
-        found = [self.sets.members(number) for number in np.unique(compressed(labels)).tolist()]
-        members = np.unique(np.concatenate([*found, np.zeros(0, np.int32)]))
+        found = [self.sets.members(number) for number in distinct(labels).tolist()]
+        # Members ascend and units come last, so a set without a unit is known by its last member.
+        with_units = [members for members in found if len(members) and members[-1] >= self.entries]
+        members = distinct(np.concatenate([*with_units, np.zeros(0, np.int32)]))
         return [int(thing) for thing in members if thing >= self.entries]
 
     def _pairs(self, one: Labels, other: Labels) -> tuple[Any, Any]:
+        """The different pairs of sets that stand in the same place."""
         one, other = np.broadcast_arrays(compressed(one), compressed(other))
-        pairs = np.unique(np.stack([one.ravel(), other.ravel()]), axis=1)
-        return pairs[0], pairs[1]
+        # The sets of the others are few; of a kernel's entries no two are alike, and sorting them would tell nothing.
+        offset = int(other.min(initial=0))
+        codes = one.ravel().astype(np.int64) << 32 | (other.ravel().astype(np.int64) - offset)
+        if not (_are_distinct(one.ravel()) or _are_distinct(other.ravel() - offset)):
+            codes = distinct(codes)
+        return (codes >> 32).astype(np.int32), ((codes & 0xFFFFFFFF) + offset).astype(np.int32)
 
     def _expanded(self, labels: Labels, others: Labels) -> tuple[Any, Any]:
         """Each member of each set beside the other set that stands in the same place."""
@@ -189,6 +196,9 @@ class Records:
         return np.concatenate(things).astype(np.int64), np.concatenate(beside).astype(np.int32)
 
     def _update(self, table: Any, things: Any, labels: Any, fold: Callable[[Labels, Labels], Labels]) -> None:
+        if _are_distinct(things):
+            table[things] = fold(table[things], labels)
+            return
         order = np.argsort(things, kind="stable")
         things, labels = things[order], labels[order]
         first = np.searchsorted(things, things)
@@ -196,3 +206,10 @@ class Records:
         for turn in range(int(rank.max(initial=-1)) + 1):
             here = rank == turn
             table[things[here]] = fold(table[things[here]], labels[here])
+
+
+def _are_distinct(numbers: Any) -> bool:
+    """Whether no number below the largest comes twice."""
+    last = np.zeros(int(numbers.max(initial=0)) + 1, np.int64)
+    last[numbers] = np.arange(len(numbers))
+    return bool((last[numbers] == np.arange(len(numbers))).all())

@@ -69,7 +69,6 @@ def check_left(
     masks: Mapping[str, Any],
     gone: Sequence[Any],
     names: Sequence[str],
-    units_of: Callable[..., Any],
 ) -> None:
     """Refuses to take all entries of a parameter from a unit that stays.
 
@@ -89,4 +88,3 @@ def check_left(
                     raise ValueError(
                         f"remove: a unit of {site} that stays would lose all its entries of {names[leaf]}."
                     )
-    del units_of

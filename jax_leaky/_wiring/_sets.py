@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-Labels = np.ndarray[Any, np.dtype[np.int32]]
+Labels = np.ndarray[Any, Any]
+"""int32, a set in each place."""
 
 EMPTY = 0
 EVERYTHING = 1
@@ -53,7 +54,7 @@ class Sets:
 
     def number(self, members: Any) -> int:
         """The set with these members."""
-        members = np.unique(np.asarray(members, np.int32))
+        members = distinct(np.asarray(members, np.int32))
         if len(members) == 0:
             return EMPTY
         if len(members) == 1:
@@ -66,7 +67,7 @@ class Sets:
 
     def together(self, numbers: Any) -> int:
         """The union of all of some sets."""
-        numbers = np.unique(numbers)
+        numbers = distinct(numbers)
         if EVERYTHING in numbers:
             return EVERYTHING
         single = self.is_single(numbers)
@@ -75,7 +76,7 @@ class Sets:
 
     def common(self, numbers: Any) -> int:
         """The intersection of all of some sets."""
-        numbers = np.unique(numbers)
+        numbers = distinct(numbers)
         numbers = numbers[numbers != EVERYTHING]
         if len(numbers) == 0:
             return EVERYTHING
@@ -110,50 +111,51 @@ class Sets:
         most = rows.max(axis=1, keepdims=True)
         return np.broadcast_to(((rows == most) | (rows == EMPTY)).all(axis=1).reshape(small), shape)
 
-    def _pairwise(self, name: str, a: Labels, b: Labels, pairs: Callable[[Any, Any], Any]) -> Labels:
+    def _pairwise(
+        self, name: str, a: Labels, b: Labels, settled: Callable[[Labels, Labels], Labels]
+    ) -> Labels:
         shape = np.broadcast_shapes(a.shape, b.shape)
         small_a, small_b = np.broadcast_arrays(compressed(a), compressed(b))
         if small_a.size == 0 or np.array_equal(small_a, small_b):
             return np.broadcast_to(small_a, shape)
-        size = self._composite + len(self._members)
-        codes, inverse = np.unique(small_a.astype(np.int64) * size + small_b, return_inverse=True)
-        left, right = codes // size, codes % size
-        result = pairs(left, right)
+        result = settled(small_a, small_b)
+        left = np.flatnonzero(result < 0)
+        if len(left):
+            pairs = small_a.ravel()[left].astype(np.int64) << 32 | small_b.ravel()[left]
+            codes, inverse = np.unique(pairs, return_inverse=True)
+            result.reshape(-1)[left] = self._each(name, codes >> 32, codes & 0xFFFFFFFF)[inverse.reshape(-1)]
+        return np.broadcast_to(result, shape)
+
+    def _union(self, a: Labels, b: Labels) -> Labels:
+        result = np.where(b == EMPTY, a, np.where(a == EMPTY, b, np.int32(-1)))
+        result = np.where(a == b, a, result)
+        return np.where((a == EVERYTHING) | (b == EVERYTHING), np.int32(EVERYTHING), result)
+
+    def _intersection(self, a: Labels, b: Labels) -> Labels:
+        result = np.where(self.is_single(a) & self.is_single(b), np.int32(EMPTY), np.int32(-1))
+        result = np.where((a == EMPTY) | (b == EMPTY), np.int32(EMPTY), result)
+        result = np.where((b == EVERYTHING) | (a == b), a, result)
+        return np.where(a == EVERYTHING, b, result)
+
+    def _each(self, name: str, a: Any, b: Any) -> Any:
+        """Pairs of different sets, at least one of each with several members, or two to be united."""
+        is_union = name == "union"
+        result = np.full(a.shape, -1, np.int32)
+        # A set with one member and a larger one that holds it are settled many at a time.
+        for one, other in ((a, b), (b, a)):
+            single = self.is_single(one) & (other >= self._composite)
+            for many in np.unique(other[single]).tolist():
+                here = np.flatnonzero(single & (other == many))
+                held = here[np.isin(self.thing(one[here]), self.members(many))]
+                result[held] = many if is_union else one[held]
         for place in np.flatnonzero(result < 0).tolist():
-            one, other = sorted((int(left[place]), int(right[place])))
-            key = (name, one, other)
+            first, second = sorted((int(a[place]), int(b[place])))
+            key = (name, first, second)
             if key not in self._memory:
-                both = np.array([one, other])
-                self._memory[key] = self.together(both) if name == "union" else self.common(both)
+                both = np.array([first, second])
+                self._memory[key] = self.together(both) if is_union else self.common(both)
             result[place] = self._memory[key]
-        return np.broadcast_to(result[inverse.reshape(small_a.shape)].astype(np.int32), shape)
-
-    def _union(self, a: Any, b: Any) -> Any:
-        result = np.full(a.shape, -1, np.int64)
-        result[a == EMPTY] = b[a == EMPTY]
-        result[(b == EMPTY) | (a == b)] = a[(b == EMPTY) | (a == b)]
-        result[(a == EVERYTHING) | (b == EVERYTHING)] = EVERYTHING
-        self._absorb(a, b, result, lambda single, many: many)
-        self._absorb(b, a, result, lambda single, many: many)
         return result
-
-    def _intersection(self, a: Any, b: Any) -> Any:
-        result = np.full(a.shape, -1, np.int64)
-        result[(a == EMPTY) | (b == EMPTY)] = EMPTY
-        result[(a == EVERYTHING)] = b[a == EVERYTHING]
-        result[(b == EVERYTHING) | (a == b)] = a[(b == EVERYTHING) | (a == b)]
-        result[self.is_single(a) & self.is_single(b) & (a != b)] = EMPTY
-        self._absorb(a, b, result, lambda single, many: single)
-        self._absorb(b, a, result, lambda single, many: single)
-        return result
-
-    def _absorb(self, a: Any, b: Any, result: Any, choose: Callable[[Any, int], Any]) -> None:
-        """Settles the pairs of a set with one member and a larger set that holds it, many at a time."""
-        todo = (result < 0) & self.is_single(a) & (b >= self._composite)
-        for many in np.unique(b[todo]).tolist():
-            here = np.flatnonzero(todo & (b == many))
-            held = here[np.isin(self.thing(a[here]), self.members(many))]
-            result[held] = choose(a[held], many)
 
     def _over(self, labels: Labels, axes: Sequence[int], fold: Callable[[Any], int], nothing: int) -> Labels:
         rows, small, shape = _rows(labels, axes)
@@ -174,6 +176,16 @@ class Sets:
 def compressed(array: Any) -> Any:
     """An array without the repetitions that `broadcast_to` made: such axes have length 1."""
     return array[tuple(slice(0, 1) if step == 0 else slice(None) for step in array.strides)]
+
+
+def distinct(labels: Any) -> Any:
+    """The different numbers in an array, ascending."""
+    small = compressed(np.asarray(labels)).ravel()
+    if small.size and (small == small[0]).all():
+        return small[:1]
+    # Several times faster than np.unique, which hashes from NumPy 2.3 on.
+    ordered = np.sort(small)
+    return ordered[np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)]]
 
 
 def _rows(labels: Labels, axes: Sequence[int]) -> tuple[Labels, tuple[int, ...], tuple[int, ...]]:

@@ -16,7 +16,8 @@ def restarted(optimizer: Any, state: Any, params: Any, masks: Any) -> Any:
     those that it leaves out; of these, arrays of the parameter's own shape are per entry.
     """
     fresh = optimizer.init(params)
-    if jax.tree.structure(state) != jax.tree.structure(fresh):
+    own: Any = jax.tree.structure(state)
+    if own != jax.tree.structure(fresh):
         raise ValueError(
             "restart: the state is none of this optimizer with these parameters: its structure differs from that of "
             "optimizer.init(params)."
@@ -25,6 +26,7 @@ def restarted(optimizer: Any, state: Any, params: Any, masks: Any) -> Any:
     def part(old: Any, new: Any) -> Any:
         if not _is_like(old, params):
             return old
+        structure: Any
         leaves, structure = jax.tree.flatten(old, is_leaf=_is_left_out)
         new_leaves = jax.tree.leaves(new, is_leaf=_is_left_out)
         own = structure.flatten_up_to(masks)
@@ -44,6 +46,7 @@ def _is_left_out(node: Any) -> bool:
 
 
 def _is_like(node: Any, params: Any) -> bool:
+    structure: Any
     leaves, structure = jax.tree.flatten(node, is_leaf=_is_left_out)
     try:
         parts = structure.flatten_up_to(params)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jax_leaky._wiring._sets import EMPTY, EVERYTHING, Labels, compressed
@@ -56,6 +57,10 @@ class Value:
         known = None if self.known is None else move(self.known)
         return Value(move(self.direct), move(self.mixed), move(self.zero), self.data, known)
 
+    def at(self, axis: int, places: Any) -> Value:
+        """The value at a place, or some places, along an axis."""
+        return self.moved(lambda part: part[(slice(None),) * axis + (places,)])
+
 
 def full(number: int, shape: Sequence[int]) -> Labels:
     """An array of one set, which takes no memory."""
@@ -78,7 +83,7 @@ def unlabelled(shape: Sequence[int], data: bool) -> Value:
 
 def constant(number: Any) -> Value:
     """A value that the program holds."""
-    if jax.dtypes.issubdtype(getattr(number, "dtype", np.float32), jax.dtypes.extended):
+    if jnp.issubdtype(getattr(number, "dtype", np.float32), jax.dtypes.extended):
         return unlabelled(number.shape, data=False)
     number = np.asarray(number)
     none = full(EMPTY, number.shape)
@@ -154,4 +159,5 @@ def movement(eqn: Any, operands: Sequence[Value]) -> Value:
     known = None
     if all(operand.known is not None for operand in operands):
         known = move(eqn, *(operand.known for operand in operands))
-    return Value(*moved, any(operand.data for operand in operands), known)
+    direct, mixed, zero = moved
+    return Value(direct, mixed, zero, any(operand.data for operand in operands), known)

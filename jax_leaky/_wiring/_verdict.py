@@ -10,7 +10,7 @@ import numpy as np
 
 from jax_leaky._wiring._flow import Place
 from jax_leaky._wiring._records import Records
-from jax_leaky._wiring._sets import EMPTY
+from jax_leaky._wiring._sets import EMPTY, distinct
 
 MOST_PLANES = 64
 """How many units of one site an entry may serve, in arrays that hold one unit each."""
@@ -71,7 +71,7 @@ class Verdict:
         self._reads, self._safe = records.read_by[entries], records.safe[entries]
         self.grouped = [bool(part.any()) for part in self._by_leaf(records.grouped[entries])]
         self.coupled = [self._named(records.sets.members(number)) for number in records.together]
-        self.wires = {name: self._wires(name, place) for name, place in places.items()}
+        self.wires = {name: self._wires(place) for name, place in places.items()}
         self.scaled = {name: self._scaled(place) for name, place in places.items()}
 
     def _by_leaf(self, table: Any) -> Iterator[Any]:
@@ -86,9 +86,9 @@ class Verdict:
             if place.first <= unit < place.first + place.count
         )
 
-    def _wires(self, name: str, place: Place) -> Wires:
-        incoming, in_reason = self._incoming(name, place)
-        outgoing, out_reason = self._outgoing(name, place)
+    def _wires(self, place: Place) -> Wires:
+        incoming, in_reason = self._incoming(place)
+        outgoing, out_reason = self._outgoing(place)
         troubles = (self._records.trouble.get(place.first + unit, "") for unit in range(place.count))
         reason = next(filter(None, troubles), "") or in_reason or out_reason
         counts = []
@@ -105,19 +105,19 @@ class Verdict:
         shape = self._shapes[leaf]
         return int(np.any([np.broadcast_to(plane >= 0, shape) for plane in planes], axis=0).sum())
 
-    def _incoming(self, name: str, place: Place) -> tuple[dict[int, Any], str]:
+    def _incoming(self, place: Place) -> tuple[dict[int, Any], str]:
         kept, served = self._of_site(self._own, place)
         reason = ""
         # An entry that feeds a unit of this site and influences anything else is shared.
         fed = (kept != EMPTY) & (self._feeds != EMPTY)
         shared = np.flatnonzero(fed & ~self._records.sets.is_single(self._touches))
         if len(shared):
-            reason = self._shared(name, place, int(shared[0]))
+            reason = self._shared(place, int(shared[0]))
         if not served.all():
             reason = "no weights of its own feed it"
         return self._planes(kept, place), reason
 
-    def _shared(self, name: str, place: Place, entry: int) -> str:
+    def _shared(self, place: Place, entry: int) -> str:
         records = self._records
         others = set(records.sets.members(int(self._touches[entry])).tolist())
         who = f"{records.name(entry)}, which feeds it,"
@@ -129,15 +129,14 @@ class Verdict:
         elsewhere = self._named(sorted(others - own))
         return f"{who} also feeds {', '.join(sorted({site for site, _ in elsewhere}))}"
 
-    def _outgoing(self, name: str, place: Place) -> tuple[dict[int, Any], str]:
-        del name
+    def _outgoing(self, place: Place) -> tuple[dict[int, Any], str]:
         sets = self._records.sets
         kept, _ = self._of_site(self._reads, place)
         exclusive = sets.intersection(kept, self._safe)
         # Entries that are safe for one of their units are that unit's; the rest are shared.
         kept = np.where(exclusive != EMPTY, exclusive, kept)
         read = np.zeros(place.count, bool)
-        for number in np.unique(kept).tolist():
+        for number in distinct(kept).tolist():
             read[sets.members(number) - place.first] = True
         return self._planes(kept, place), "" if read.all() else "no weights read it"
 

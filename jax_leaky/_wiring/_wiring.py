@@ -238,7 +238,7 @@ class Wiring:
         for shape, feeds, reads in zip(self._shapes, incoming, outgoing, strict=True):
             either = [part for part in (feeds, reads) if part is not None]
             gone.append(np.logical_or.reduce([np.zeros(shape, bool), *either]))
-        _remove.check_left(self._wires, checked, gone, self._names, _units_of)
+        _remove.check_left(self._wires, checked, gone, self._names)
         leaves = map(_remove.cut, self._names, jax.tree.leaves(params), gone)
         left = {
             name: int(np.prod(own.shape)) - int(checked[name].sum() if name in checked else 0)
@@ -301,7 +301,7 @@ class Wiring:
         return checked
 
     def __str__(self) -> str:
-        rows = [("site", "units", "incoming", "outgoing", "reason")]
+        rows: list[tuple[str, ...]] = [("site", "units", "incoming", "outgoing", "reason")]
         for name, own in self._wires.items():
             units = " x ".join(map(str, own.shape)) or "-"
             rows.append((name, units, *(f"{count:,}" for count in own.counts), own.reason))

@@ -239,7 +239,7 @@ def batch_norm_behind_an_activation():
     return linen(Normed(), jnp.ones((3, 2)))
 
 
-@network({"instance": "", "group": NORM, "layer": NORM})
+@network({"instance": "", "group": NORM, "layer": NORM}, bent=["instance"])
 def group_norms_and_layer_norm():
     class Normed(nn.Module):
         act: Any = None
@@ -305,7 +305,7 @@ def split_slice_pad_reverse_and_transpose():
 @network({"values": "", "mlp": "", "tokens": ""}, bent=["values"])
 def attention_heads_through_reshape():
     def apply(p, x, act):
-        batch, time, width = x.shape
+        batch, time, _ = x.shape
         heads = 2
         q, k = ((x @ p[name]).reshape(batch, time, heads, -1) for name in "qk")
         v = act("values", x @ p["v"]).reshape(batch, time, heads, -1)

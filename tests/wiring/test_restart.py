@@ -1,0 +1,125 @@
+"""The state of every optimiser of optax, begun anew for the entries of some units."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jax_leaky import wiring
+from tests.wiring.networks import relu
+
+RNG = np.random.default_rng(0)
+PARAMS = {
+    "in": jnp.asarray(RNG.normal(size=(3, 4)), jnp.float32),
+    "bias": jnp.asarray(RNG.normal(size=4), jnp.float32),
+    "out": jnp.asarray(RNG.normal(size=(4, 2)), jnp.float32),
+}
+GRADIENTS = [
+    jax.tree.map(lambda leaf: jnp.asarray(RNG.normal(size=leaf.shape), jnp.float32), PARAMS) for _ in "abc"
+]
+WIRES = wiring(lambda p, x: relu("h", x @ p["in"] + p["bias"]) @ p["out"], PARAMS, jnp.ones((1, 3)))
+MASKS = {"h/relu": np.array([True, False, False, True])}
+UNITS = [0, 3]
+BIASES = {"in": False, "bias": True, "out": False}
+
+OPTIMISERS = {
+    "adam": optax.adam(0.1),
+    "adamw": optax.adamw(0.1),
+    "sgd with momentum": optax.sgd(0.1, momentum=0.9),
+    "rmsprop": optax.rmsprop(0.1, centered=True, momentum=0.9),
+    "adagrad": optax.adagrad(0.1),
+    "adafactor": optax.adafactor(0.1),
+    "lion": optax.lion(0.1),
+    "lamb": optax.lamb(0.1),
+    "nadam": optax.nadam(0.1),
+    "yogi": optax.yogi(0.1),
+    "adadelta": optax.adadelta(0.1),
+    "amsgrad": optax.amsgrad(0.1),
+    "novograd": optax.novograd(0.1),
+    "rprop": optax.rprop(0.1),
+    "chained": optax.chain(
+        optax.clip_by_global_norm(1.0), optax.trace(0.9), optax.ema(0.9), optax.scale(-0.1)
+    ),
+    "masked": optax.masked(optax.adam(0.1), {"in": True, "bias": False, "out": True}),
+    "multi_transform": optax.multi_transform(
+        {"kernels": optax.adam(0.1), "biases": optax.sgd(0.1, momentum=0.9)},
+        {"in": "kernels", "bias": "biases", "out": "kernels"},
+    ),
+    "inject_hyperparams": optax.inject_hyperparams(optax.adam)(learning_rate=optax.constant_schedule(0.1)),
+    "MultiSteps": optax.MultiSteps(optax.adam(0.1), every_k_schedule=2),
+    "lookahead of a state": optax.chain(optax.add_noise(0.1, 0.5, jax.random.key(0)), optax.adam(0.1)),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_entries_are_as_init_gives_them_and_all_others_untouched(name):
+    optimizer = OPTIMISERS[name]
+    state, params = optimizer.init(PARAMS), PARAMS
+    for gradients in GRADIENTS:
+        updates, state = jax.jit(optimizer.update)(gradients, state, params)
+        params = optax.apply_updates(params, updates)
+    after = jax.jit(lambda state, params: WIRES.restart(optimizer, state, params, MASKS))(state, params)
+    fresh = optimizer.init(params)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    per_entry = 0
+    for (path, old), new, begun in zip(
+        jax.tree_util.tree_leaves_with_path(state),
+        jax.tree.leaves(after),
+        jax.tree.leaves(fresh),
+        strict=True,
+    ):
+        if jax.dtypes.issubdtype(old.dtype, jax.dtypes.prng_key):
+            continue
+        expected = np.array(old)
+        # A leaf that belongs to a parameter is known by its path, one per entry by its shape.
+        last = getattr(path[-1], "key", None)
+        if last in PARAMS and old.shape == PARAMS[last].shape:
+            place = (slice(None), UNITS) if last == "in" else (UNITS,)
+            expected[place] = np.asarray(begun)[place]
+            per_entry += 1
+        np.testing.assert_array_equal(np.asarray(new), expected, err_msg=jax.tree_util.keystr(path))
+    assert per_entry or name == "novograd"  # which keeps one second moment per array
+    if name != "novograd":
+        assert any(not np.array_equal(a, b) for a, b in zip(*map(_arrays, (after, state)), strict=True))
+    jax.jit(optimizer.update)(GRADIENTS[0], after, params)
+
+
+def _arrays(state):
+    return [
+        leaf for leaf in jax.tree.leaves(state) if not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    ]
+
+
+def test_factored_moments_and_counts_stay():
+    # A moment that is the outer product of a row and a column has no place per entry.
+    optimizer = optax.adafactor(0.1, min_dim_size_to_factor=2)
+    state = optimizer.init(PARAMS)
+    _, state = optimizer.update(GRADIENTS[0], state, PARAMS)
+    after = WIRES.restart(optimizer, state, PARAMS, MASKS)
+    factored = next(part for part in after if hasattr(part, "v_row"))
+    before = next(part for part in state if hasattr(part, "v_row"))
+    for key in ("in", "out"):
+        assert factored.v_row[key] is before.v_row[key]
+        assert factored.v_col[key] is before.v_col[key]
+    assert factored.v["bias"][1] == before.v["bias"][1] != 0
+    assert factored.v["bias"][0] == 0
+    assert factored.count == before.count == 1
+
+
+def test_a_bare_array_of_parameters():
+    w = jnp.ones((3, 3))
+    wires = wiring(lambda w, x: relu("h", x @ w).sum(), w, jnp.ones((1, 3)))
+    optimizer = optax.adam(0.1)
+    _, state = optimizer.update(w, optimizer.init(w), w)
+    mask = {"h/relu": np.array([False, True, False])}
+    after = wires.restart(optimizer, state, w, mask, even_if_shared=True)
+    assert after[0].count == 1
+    np.testing.assert_array_equal(after[0].mu[0], np.float32([0.1, 0, 0.1]))
+
+
+def test_a_state_of_another_optimiser_is_refused():
+    with pytest.raises(
+        ValueError, match="restart: the state is none of this optimizer with these parameters"
+    ):
+        WIRES.restart(optax.adam(0.1), optax.sgd(0.1).init(PARAMS), PARAMS, MASKS)
