@@ -86,7 +86,8 @@ class Flow:
             needed: which outputs are used; equations that serve no such output are left out.
         """
         values: dict[Any, Value] = {}
-        for variable, argument in zip(body.invars, [*map(constant, body.consts), *arguments], strict=True):
+        held = [constant(number, closed_over=True) for number in body.consts]
+        for variable, argument in zip(body.invars, [*held, *arguments], strict=True):
             values[variable] = argument
 
         def read(atom: Any) -> Value:

@@ -207,6 +207,9 @@ class Operations:
         if name in KEEPS_ZERO:
             return zeros[0] if name != "integer_pow" or eqn.params["y"] > 0 else full(EMPTY, ())
         if name == "mul" or name == "and":
+            for place, operand in enumerate(operands):
+                if operand.known is not None and operands[1 - place].is_weight:  # a mask over weights
+                    zeros[place] = _or_known(zeros[place], operand.known, np.equal)
             return self.sets.union(zeros[0], zeros[1])
         if name in {"div", "rem"}:
             return zeros[0]

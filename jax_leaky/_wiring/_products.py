@@ -148,7 +148,7 @@ def _convolved(operations: Operations, image: Value, kernel: Value, groups: int,
     """What is known of each channel of a convolution's result."""
     sets, records = operations.sets, operations.records
     places = tuple(range(1, len(image.shape)))
-    if not (kernel.is_weight and image.data):
+    if not kernel.is_weight or (image.is_labelled and not image.data):
         # A kernel that is no parameter (a blur), or an image that is one: positions and channels of a group mix.
         operations._meet([image, kernel], always=kernel.data != image.data)
         direct, mixed = operations.collapsed(image, places, "conv_general_dilated")
@@ -185,7 +185,7 @@ def _convolved(operations: Operations, image: Value, kernel: Value, groups: int,
     over = tuple(range(1, len(kernel.shape)))
     nothing = ((kernel.zero == EVERYTHING) | (vanishing == EVERYTHING)).all(axis=over)
     zero_out: Labels = np.where(nothing, np.int32(EVERYTHING), np.int32(EMPTY))
-    return value(sets.union_over(direct, over), sets.union_over(mixed, over), zero_out, True)
+    return value(sets.union_over(direct, over), sets.union_over(mixed, over), zero_out, image.data)
 
 
 def window_taps(

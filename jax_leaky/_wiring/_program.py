@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from jax_leaky._tracing import Site, Traced
 from jax_leaky._tracing import _jax_internals as internals
@@ -42,8 +43,9 @@ class Program:
     def __init__(
         self, fn: Callable[..., Any], params: Any, args: Sequence[Any], kwargs: dict[str, Any]
     ) -> None:
-        # A parameter that is a NumPy array would be a constant of the program.
+        # A NumPy array would be a constant of the program, and a pixel that is 0 in it no input at all.
         shapes = jax.tree.map(_shape, params)
+        args, kwargs = jax.tree.map(_traceable, (tuple(args), kwargs))
         traced = Traced("wiring", fn, (shapes, *args), kwargs)
         if traced._plan is None:
             raise ValueError(f"wiring does not know the jaxprs of JAX {jax.__version__}.")
@@ -55,6 +57,10 @@ def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
     dtype = leaf.dtype
     extended = jax.numpy.issubdtype(dtype, jax.dtypes.extended)  # keys of random numbers
     return jax.ShapeDtypeStruct(leaf.shape, dtype if extended else jax.dtypes.canonicalize_dtype(dtype))
+
+
+def _traceable(leaf: Any) -> Any:
+    return _shape(leaf) if isinstance(leaf, np.ndarray) and leaf.ndim else leaf
 
 
 def inner(eqn: Any) -> Any:

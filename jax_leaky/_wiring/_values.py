@@ -81,11 +81,19 @@ def unlabelled(shape: Sequence[int], data: bool) -> Value:
     return Value(none, none, none, data)
 
 
-def constant(number: Any) -> Value:
-    """A value that the program holds."""
+def constant(number: Any, *, closed_over: bool = False) -> Value:
+    """A value that the program holds.
+
+    Args:
+        number: the value.
+        closed_over: whether it is an array that the function was given rather than made. It may be a batch, and a 0 in
+            that says nothing of the program.
+    """
     if jnp.issubdtype(getattr(number, "dtype", np.float32), jax.dtypes.extended):
         return unlabelled(number.shape, data=False)
     number = np.asarray(number)
+    if closed_over and np.issubdtype(number.dtype, np.floating):
+        return dataclasses.replace(unlabelled(number.shape, data=False), known=number)
     none = full(EMPTY, number.shape)
     return Value(none, none, np.where(number == 0, np.int32(EVERYTHING), np.int32(EMPTY)), False, number)
 

@@ -54,7 +54,8 @@ def wiring(
         fn: the network, as a function of its parameters: `lambda params, x: model.apply({"params": params}, x)`.
         params: pytree of arrays, or of shapes. Arrays that have a place per unit and shall be cut by `remove` (running
             statistics) belong in here.
-        *args: other arguments of `fn`; one example is enough, and `jax.ShapeDtypeStruct` will do for an array.
+        *args: other arguments of `fn`, its data among them; one example is enough, and `jax.ShapeDtypeStruct` will do
+            for an array.
         unit_axis: axis of each activation's input that holds its units, one for all sites or a dictionary from site
             to axis. By default the last one along which each place has weights of its own: channels, wherever they are.
         **kwargs: keyword arguments of `fn`.

@@ -45,7 +45,9 @@ class Oracle:
         self.outputs = {name: [rng.normal(size=z.shape) for z in calls] for name, calls in act.inputs.items()}
         self.other = {name: [rng.normal(size=z.shape) for z in calls] for name, calls in act.inputs.items()}
         both = lambda params, outputs: (self._all(params, outputs),) * 2  # noqa: E731 short
-        self._both = jax.jit(jax.jacrev(both, has_aux=True))
+        # It runs a few times on a few numbers: compiling it costs more than any gain in speed.
+        options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+        self._both = jax.jit(jax.jacrev(both, has_aux=True), compiler_options=options)
         self.places, start = {}, 0
         for name, calls in act.inputs.items():
             self.places[name] = []
