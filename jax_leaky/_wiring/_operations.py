@@ -258,7 +258,7 @@ class Operations:
 
     def _along(self, operand: Value, axis: int, name: str, length: int | None = None) -> Value:
         """Each place along an axis depends on all of them, and there may be another number of places."""
-        reduced = self._reduced(operand, (axis,), name)
+        reduced = self._reduced(operand, (axis,), name, vanishes=name != "cumlogsumexp")
         length = operand.shape[axis] if length is None else length
         shape = (*operand.shape[:axis], length, *operand.shape[axis + 1 :])
         return reduced.moved(lambda part: np.broadcast_to(np.expand_dims(part, axis), shape))

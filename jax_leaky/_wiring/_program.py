@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -51,6 +52,19 @@ class Program:
             raise ValueError(f"wiring does not know the jaxprs of JAX {jax.__version__}.")
         self.plan: Plan = traced._plan
         self.sites: tuple[Site, ...] = tuple(traced.sites)
+
+
+def refuse_modules(params: Any) -> None:
+    """Refuses an NNX module in the place of its arrays.
+
+    Raises:
+        TypeError: `params` is a module or holds one.
+    """
+    nnx = sys.modules.get("flax.nnx")  # only a user of NNX has imported it
+    if nnx is not None:
+        parts = jax.tree.leaves(params, is_leaf=lambda part: isinstance(part, nnx.Module))
+        if any(isinstance(part, nnx.Module) for part in parts):
+            raise TypeError("wiring: params holds an NNX module: give the state that nnx.split makes of it.")
 
 
 def _shape(leaf: Any) -> jax.ShapeDtypeStruct:

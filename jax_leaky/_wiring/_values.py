@@ -92,7 +92,7 @@ def constant(number: Any, *, closed_over: bool = False) -> Value:
     if jnp.issubdtype(getattr(number, "dtype", np.float32), jax.dtypes.extended):
         return unlabelled(number.shape, data=False)
     number = np.asarray(number)
-    if closed_over and np.issubdtype(number.dtype, np.floating):
+    if closed_over and jnp.issubdtype(number.dtype, jnp.floating):
         return dataclasses.replace(unlabelled(number.shape, data=False), known=number)
     none = full(EMPTY, number.shape)
     return Value(none, none, np.where(number == 0, np.int32(EVERYTHING), np.int32(EMPTY)), False, number)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from jax_leaky._tracing import Site
 from jax_leaky._wiring._flow import Place
 from jax_leaky._wiring._records import Records
 from jax_leaky._wiring._sets import EMPTY, distinct
@@ -36,7 +37,13 @@ class Wires:
     reason: str
 
 
-NOWHERE = Wires((), {}, {}, (0, 0), "no output of the function depends on it")
+def nowhere(site: Site) -> Wires:
+    """The wires of a site that the walk has not reached."""
+    unentered = [name for name in site.inside if name.startswith("shard_map")]
+    reason = (
+        f"wiring does not enter a {unentered[0]}" if unentered else "no output of the function depends on it"
+    )
+    return Wires((), {}, {}, (0, 0), reason)
 
 
 class Verdict:

@@ -23,10 +23,10 @@ import numpy as np
 from jax_leaky._tracing import Site
 from jax_leaky._wiring import _remove, _state
 from jax_leaky._wiring._flow import Flow
-from jax_leaky._wiring._program import Program
+from jax_leaky._wiring._program import Program, refuse_modules
 from jax_leaky._wiring._records import Records
 from jax_leaky._wiring._values import Value, full
-from jax_leaky._wiring._verdict import NOWHERE, Verdict, Wires
+from jax_leaky._wiring._verdict import Verdict, Wires, nowhere
 
 Masks = Mapping[str, Any]
 
@@ -83,6 +83,7 @@ def wiring(
         >>> wires.entries(params, dead)[1]["out"].any(axis=1).tolist()
         [False, True, False, False]
     """
+    refuse_modules(params)
     leaves, structure = jax.tree_util.tree_flatten_with_path(params)
     for path, leaf in leaves:
         if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
@@ -100,7 +101,7 @@ def wiring(
     flow = Flow(records, lambda site: axes.get(site.name))
     flow.outermost(program.plan, _arguments(records, shapes, program))
     verdict = Verdict(records, flow.places, shapes)
-    wires = {site.name: verdict.wires.get(site.name, NOWHERE) for site in program.sites}
+    wires = {site.name: verdict.wires.get(site.name) or nowhere(site) for site in program.sites}
     return Wiring(structure, names, shapes, wires, verdict)
 
 
@@ -291,8 +292,8 @@ class Wiring:
                 mask = np.asarray(mask)
             if mask.dtype != bool:
                 raise TypeError(f"{who}: the mask of {name} must hold booleans, got {mask.dtype}.")
-            if own is NOWHERE or (own.reason and not even_if_shared):
-                remedy = "" if own is NOWHERE else "; pass even_if_shared=True to go on"
+            if own.reason and not (even_if_shared and own.shape):
+                remedy = "; pass even_if_shared=True to go on" if own.shape else ""
                 raise ValueError(
                     f"{who}: the units of {name} cannot be told from others: {own.reason}{remedy}."
                 )

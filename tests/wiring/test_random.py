@@ -5,10 +5,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from hypothesis import strategies as st
+from jax import lax
 
 from jax_leaky._wiring._sets import EMPTY, EVERYTHING, Sets
 from tests.wiring.networks import Network
-from tests.wiring.test_truth import test_of_each_network as check
+from tests.wiring.oracle import Oracle
+from tests.wiring.test_truth import check, wired
 
 MOVES = [
     "nothing",
@@ -103,7 +105,71 @@ def networks(draw):
 @hypothesis.settings(max_examples=8, deadline=None, derandomize=True, database=None)
 @hypothesis.given(networks())
 def test_of_random_networks(network):
-    check(network)
+    with jax.enable_x64(True):
+        wires, oracle = wired(network), Oracle(network)
+        for name in network.reasons:
+            assert wires.reasons[f"{name}/relu"] == "", str(wires)
+            check(network, wires, f"{name}/relu", name, oracle)
+
+
+MIXES = {
+    "nothing": lambda x: x,
+    "neighbours": lambda x: x + jnp.roll(x, 1, axis=1),
+    "centred": lambda x: x - x.mean(axis=1, keepdims=True),
+    "softmax": lambda x: x * jax.nn.softmax(x, axis=1),
+    "cumsum": lambda x: jnp.cumsum(x, axis=1),
+    "sorted": lambda x: jnp.sort(x, axis=1),
+    "logsumexp": lambda x: lax.cumlogsumexp(x, axis=0),
+    "over the batch": lambda x: x - x.mean(axis=0),
+    "shifted": lambda x: x + 1.0,
+    "cosine": jnp.cos,
+    "squared": jnp.square,
+    "first unit": lambda x: x * x[:, :1],
+    "first unit's sign": lambda x: jnp.where(x[:, :1] > 0, x, 2 * x),
+    "blurred": lambda x: jax.vmap(lambda row: jnp.convolve(row, jnp.ones(2), "same"))(x),
+    "blurred over the batch": lambda x: jnp.array([[1.0, 2.0], [0.5, 1.0]], x.dtype) @ x,
+    "clipped": lambda x: jnp.clip(x, -1, 2),
+    "clipped above 0": lambda x: jnp.clip(x, 0.5, 2),
+    "scattered": lambda x: x.at[:, 0].set(0.0),
+    "taken": lambda x: jnp.take(x, jnp.array([1, 0]), axis=0),
+    "twice itself": lambda x: x * x + x,
+    "largest": lambda x: x * x.max(axis=1, keepdims=True),
+    "of rank 1": lambda x: x[:, 0][:, None] * jnp.ones_like(x),
+}
+
+
+@st.composite
+def hostile_networks(draw):
+    mixes = st.one_of(st.just("nothing"), st.sampled_from(sorted(MIXES)))
+    layers = draw(st.lists(st.tuples(mixes, mixes, st.booleans()), min_size=2, max_size=3))
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    params = {f"h{i}": {"w": rng.normal(size=(3, 3)), "b": rng.normal(size=3)} for i in range(len(layers))}
+    params["out"] = rng.normal(size=(3, 1))
+
+    def apply(p, x, act):
+        for index, (before, behind, is_residual) in enumerate(layers):
+            q = p[f"h{index}"]
+            y = MIXES[behind](act(f"h{index}", MIXES[before](x @ q["w"] + q["b"])))
+            x = x + y if is_residual else y
+        return x @ p["out"]
+
+    names = {f"h{index}" for index in range(len(layers))}
+    note = " ".join(map(str, layers))
+    return Network(
+        note, apply, params, rng.normal(size=(2, 3)), dict.fromkeys(names, ""), {}, frozenset(), names
+    )
+
+
+@hypothesis.settings(max_examples=10, deadline=None, derandomize=True, database=None)
+@hypothesis.given(hostile_networks())
+def test_what_mixes_units_is_told_or_harmless(network):
+    with jax.enable_x64(True):
+        wires = wired(network)
+        oracle = None
+        for name in network.reasons:
+            if not wires.reasons[f"{name}/relu"]:
+                oracle = oracle or Oracle(network)
+                check(network, wires, f"{name}/relu", name, oracle)
 
 
 @hypothesis.settings(max_examples=60, deadline=None, derandomize=True, database=None)
