@@ -128,7 +128,7 @@ def test_an_nnx_module_is_recycled():
     nnx.update(model, after)
     assert model(x).shape == (2, 3)
     with pytest.raises(
-        TypeError, match="wiring: params holds an NNX module: give the state that nnx.split makes"
+        TypeError, match=r"wiring: params holds an NNX module: give the state that nnx.split makes"
     ):
         wiring(lambda model, x: model(x), model, x)
 

@@ -102,7 +102,7 @@ def networks(draw):
     return Network(f"random {seed}", apply, params, x, reasons, {}, frozenset(), frozenset())
 
 
-@hypothesis.settings(max_examples=8, deadline=None, derandomize=True, database=None)
+@hypothesis.settings(max_examples=6, deadline=None, derandomize=True, database=None)
 @hypothesis.given(networks())
 def test_of_random_networks(network):
     with jax.enable_x64(True):

@@ -48,7 +48,7 @@ OPTIMISERS = {
     ),
     "inject_hyperparams": optax.inject_hyperparams(optax.adam)(learning_rate=optax.constant_schedule(0.1)),
     "MultiSteps": optax.MultiSteps(optax.adam(0.1), every_k_schedule=2),
-    "lookahead of a state": optax.chain(optax.add_noise(0.1, 0.5, jax.random.key(0)), optax.adam(0.1)),
+    "noise": optax.chain(optax.add_noise(0.1, 0.5, jax.random.key(0)), optax.adam(0.1)),
 }
 
 

@@ -19,18 +19,18 @@ def perceptron(params, x):
 
 
 def drawn(seed, widths=(5, 12, 9, 3)):
-    keys = jax.random.split(jax.random.key(seed), len(widths))
+    rng = np.random.default_rng(seed)
     return {
         f"layer{i}": {
-            "kernel": jax.random.normal(keys[i], (here, there)),
-            "bias": jax.random.normal(jax.random.fold_in(keys[i], 1), (there,)),
+            "kernel": jnp.asarray(rng.normal(size=(here, there)), jnp.float32),
+            "bias": jnp.asarray(rng.normal(size=there), jnp.float32),
         }
         for i, (here, there) in enumerate(itertools.pairwise(widths))
     }
 
 
 PARAMS, FRESH = drawn(0), drawn(1)
-X = jax.random.normal(jax.random.key(2), (2, 5))
+X = jnp.asarray(np.random.default_rng(9).normal(size=(2, 5)), jnp.float32)
 WIRES = wiring(perceptron, PARAMS, X)
 FIRST, SECOND = WIRES.units
 
