@@ -3,10 +3,10 @@
 It knows nothing of `jax_leaky`: the network is given activations that return fixed numbers and keep their inputs.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
-import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 
@@ -38,7 +38,9 @@ class Truth(NamedTuple):
 class Oracle:
     def __init__(self, network, seed=0):
         self.network = network
-        self.params, self.unravel = jax.flatten_util.ravel_pytree(jax.tree.map(jnp.asarray, network.params))
+        leaves, self.structure = jax.tree.flatten(network.params)
+        self.shapes = [leaf.shape for leaf in leaves]
+        self.params = np.concatenate([np.asarray(leaf).ravel() for leaf in leaves])
         act = Fixed()
         jax.eval_shape(lambda p: network.apply(self.unravel(p), network.x, act), self.params)
         rng = np.random.default_rng(seed)
@@ -60,6 +62,13 @@ class Oracle:
         out = self.network.apply(self.unravel(params), self.network.x, act)
         zs = [z.ravel() for calls in act.inputs.values() for z in calls]
         return jnp.concatenate([*zs, *(leaf.ravel() for leaf in jax.tree.leaves(out))])
+
+    def unravel(self, flat):
+        leaves, start = [], 0
+        for shape in self.shapes:
+            leaves.append(flat[start : start + math.prod(shape)].reshape(shape))
+            start += math.prod(shape)
+        return jax.tree.unflatten(self.structure, leaves)
 
     @property
     def moves_anything(self):

@@ -126,7 +126,6 @@ def test_an_nnx_module_is_recycled():
     state = wires.restart(optimizer, optimizer.init(params), after, mask)
     assert jax.tree.structure(state) == jax.tree.structure(optimizer.init(params))
     nnx.update(model, after)
-    assert model(x).shape == (2, 3)
     with pytest.raises(
         TypeError, match=r"wiring: params holds an NNX module: give the state that nnx.split makes"
     ):

@@ -50,10 +50,10 @@ def check(network, wires, site, name, oracle):
         np.testing.assert_array_equal(outgoing | scaling, reads, err_msg=site)
     for unit, where in enumerate(oracle.units(name)):
         # Without its outgoing entries a unit has no effect, to the bit; and no other unit feels its own.
-        silenced = jnp.where(outgoing[unit], 0.0, oracle.params)
+        silenced = np.where(outgoing[unit], 0.0, oracle.params)
         quiet = oracle.run(silenced)
         np.testing.assert_array_equal(quiet, oracle.run(silenced, oracle.changed(name, unit)))
-        fresh = jnp.where(incoming[unit] & ~outgoing[unit], -oracle.params, silenced)
+        fresh = np.where(incoming[unit] & ~outgoing[unit], -oracle.params, silenced)
         rows = np.concatenate([oracle.places[name][call].reshape(-1)[index] for call, index in where])
         others = np.setdiff1d(np.arange(len(before)), rows)
         np.testing.assert_array_equal(oracle.run(fresh)[others], quiet[others])
