@@ -28,6 +28,7 @@ class Wires:
         outgoing: likewise the unit that an entry reads.
         counts: numbers of incoming and of outgoing entries.
         reason: why the site's units cannot be told apart, "" if they can.
+        is_lost: whether there are no entries to go on with either.
     """
 
     shape: tuple[int, ...]
@@ -35,6 +36,7 @@ class Wires:
     outgoing: Mapping[int, Sequence[Any]]
     counts: tuple[int, int]
     reason: str
+    is_lost: bool = False
 
 
 def nowhere(site: Site) -> Wires:
@@ -43,7 +45,7 @@ def nowhere(site: Site) -> Wires:
     reason = (
         f"wiring does not enter a {unentered[0]}" if unentered else "no output of the function depends on it"
     )
-    return Wires((), {}, {}, (0, 0), reason)
+    return Wires((), {}, {}, (0, 0), reason, is_lost=True)
 
 
 class Verdict:
@@ -98,15 +100,14 @@ class Verdict:
         outgoing, out_reason = self._outgoing(place)
         troubles = (self._records.trouble.get(place.first + unit, "") for unit in range(place.count))
         reason = next(filter(None, troubles), "") or in_reason or out_reason
-        counts = []
+        counts, is_lost = [], False
         for kind, planes in (("feed", incoming), ("read", outgoing)):
             if any(len(arrays) > MOST_PLANES for arrays in planes.values()):
                 planes.clear()
-                reason = (
-                    reason or f"the entries that {kind} it serve more than {MOST_PLANES} of its units each"
-                )
+                reason = f"the entries that {kind} it serve more than {MOST_PLANES} of its units each"
+                is_lost = True
             counts.append(sum(self._count(leaf, arrays) for leaf, arrays in planes.items()))
-        return Wires(place.shape, incoming, outgoing, (counts[0], counts[1]), reason)
+        return Wires(place.shape, incoming, outgoing, (counts[0], counts[1]), reason, is_lost)
 
     def _count(self, leaf: int, planes: Sequence[Any]) -> int:
         shape = self._shapes[leaf]

@@ -292,8 +292,8 @@ class Wiring:
                 mask = np.asarray(mask)
             if mask.dtype != bool:
                 raise TypeError(f"{who}: the mask of {name} must hold booleans, got {mask.dtype}.")
-            if own.reason and not (even_if_shared and own.shape):
-                remedy = "; pass even_if_shared=True to go on" if own.shape else ""
+            if own.reason and (own.is_lost or not even_if_shared):
+                remedy = "" if own.is_lost else "; pass even_if_shared=True to go on"
                 raise ValueError(
                     f"{who}: the units of {name} cannot be told from others: {own.reason}{remedy}."
                 )

@@ -298,6 +298,20 @@ def test_bad_parameters():
         wiring(lambda params, x: x @ params["a"], {"a": jnp.ones((7, 7))}, X)
 
 
+def test_entries_that_serve_too_many_units_are_refused_in_any_case():
+    def fn(params, x):
+        z = jax.lax.conv_general_dilated(
+            x, params["conv"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        return relu("flat", z.reshape(1, -1)) @ params["out"]
+
+    params = {"conv": jnp.ones((1, 1, 1, 2)), "out": jnp.ones((162, 1))}
+    wires = wiring(fn, params, jnp.ones((1, 9, 9, 1)))
+    assert wires.reasons == {"flat/relu": "the entries that feed it serve more than 64 of its units each"}
+    with pytest.raises(ValueError, match=r"serve more than 64 of its units each\.$"):
+        wires.entries(params, {"flat/relu": np.ones(162, bool)}, even_if_shared=True)
+
+
 def test_an_example_of_zeros_is_as_good_as_any():
     zeros = np.zeros((1, 5), np.float32)
     assert str(wiring(perceptron, PARAMS, zeros)) == str(WIRES)
