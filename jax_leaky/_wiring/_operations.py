@@ -91,14 +91,14 @@ class Operations:
             return results
         if name in MOVEMENTS:
             if any(operand.data for operand in operands):
-                self._meet(operands)
+                self.meet(operands)
             return [movement(eqn, operands)]
         rule = getattr(self, f"_{name}", None)
         if rule is not None:
             return rule(eqn, operands, shapes)
         if name in REDUCTIONS:
             axes = eqn.params["axes"]
-            return [self._reduced(operands[0], axes, name, vanishes=not name.startswith("arg"))]
+            return [self.reduced(operands[0], axes, name, vanishes=not name.startswith("arg"))]
         if name in CUMULATIVE:
             return [self._along(operands[0], eqn.params["axis"], name)]
         if name in WINDOWS:
@@ -110,7 +110,7 @@ class Operations:
         labels = [part for operand in operands for part in (operand.direct, operand.mixed)]
         everything = self.sets.together(np.concatenate([distinct(part) for part in labels] or [[EMPTY]]))
         self.records.mix(np.array([everything]), name)
-        self._meet(operands, always=True)
+        self.meet(operands, always=True)
         data = any(operand.data for operand in operands) or bool(everything)
         return [Value(full(EMPTY, s), full(everything, s), full(EMPTY, s), data) for s in shapes]
 
@@ -151,7 +151,8 @@ class Operations:
             uniform,
         )
 
-    def _meet(self, operands: Sequence[Value], always: bool = False) -> None:
+    def meet(self, operands: Sequence[Value], always: bool = False) -> None:
+        """Notes that weights have met data, or anything at all, by which no unit is a factor."""
         for operand in operands:
             if operand.is_weight and (always or any(other.data for other in operands)):
                 self.records.meet(operand.direct, operand.mixed, full(EMPTY, operand.shape))
@@ -194,16 +195,16 @@ class Operations:
     def _factors(self, name: str, operands: Sequence[Value], place: int) -> Labels:
         """The units that are factors of all that a weight meets."""
         if (name == "mul" and len(operands) == 2) or (name == "div" and place == 1):
-            return self._of_data(operands[1 - place])
+            return self.of_data(operands[1 - place])
         return full(EMPTY, ())
 
-    def _of_data(self, operand: Value) -> Labels:
+    def of_data(self, operand: Value) -> Labels:
         """What makes a value 0, entries apart."""
         return operand.zero if operand.data else _only_everything(operand.zero)
 
     def _zero(self, eqn: Any, operands: Sequence[Value], data: bool) -> Labels:
         name = eqn.primitive.name
-        zeros = [self._of_data(operand) if data else operand.zero for operand in operands]
+        zeros = [self.of_data(operand) if data else operand.zero for operand in operands]
         if name in KEEPS_ZERO:
             return zeros[0] if name != "integer_pow" or eqn.params["y"] > 0 else full(EMPTY, ())
         if name == "mul" or name == "and":
@@ -251,14 +252,15 @@ class Operations:
             direct = np.where(uniform, direct, np.int32(EMPTY))
         return direct, mixed
 
-    def _reduced(self, operand: Value, axes: Sequence[int], name: str, vanishes: bool = True) -> Value:
+    def reduced(self, operand: Value, axes: Sequence[int], name: str, vanishes: bool = True) -> Value:
+        """A value with the places along axes put together; `vanishes` tells whether 0 everywhere gives 0."""
         direct, mixed = self.collapsed(operand, axes, name)
         zero = self.sets.intersection_over(operand.zero, axes) if vanishes else full(EMPTY, direct.shape)
         return value(direct, mixed, zero, operand.data)
 
     def _along(self, operand: Value, axis: int, name: str, length: int | None = None) -> Value:
         """Each place along an axis depends on all of them, and there may be another number of places."""
-        reduced = self._reduced(operand, (axis,), name, vanishes=name != "cumlogsumexp")
+        reduced = self.reduced(operand, (axis,), name, vanishes=name != "cumlogsumexp")
         length = operand.shape[axis] if length is None else length
         shape = (*operand.shape[:axis], length, *operand.shape[axis + 1 :])
         return reduced.moved(lambda part: np.broadcast_to(np.expand_dims(part, axis), shape))
@@ -309,7 +311,7 @@ class Operations:
                 np.where(keep, operand.zero, np.int32(EVERYTHING)),
                 operand.data,
             )
-        return self._reduced(operand, [2 * axis + 1 for axis in range(len(taps))], name)
+        return self.reduced(operand, [2 * axis + 1 for axis in range(len(taps))], name)
 
     # Parts at a place
 
@@ -328,7 +330,7 @@ class Operations:
                 operand = operand.at(axis, slice(begin, begin + size))
             else:
                 if operand.is_weight and start.data:
-                    self._meet([operand], always=True)
+                    self.meet([operand], always=True)
                 operand = self._along(operand, axis, "dynamic_slice", size)
         data = operand.data or any(start.data for start in starts)
         return [Value(operand.direct, operand.mixed, operand.zero, data, operand.known)]
@@ -340,7 +342,7 @@ class Operations:
         operand, update, *starts = operands
         if any(start.known is None for start in starts):
             return self.unknown("dynamic_update_slice", operands, shapes)
-        self._meet([operand, update])
+        self.meet([operand, update])
         place = []
         for start, length, size in zip(starts, operand.shape, update.shape, strict=True):
             begin = min(max(int(start.known), 0), length - size)
@@ -370,7 +372,7 @@ class Operations:
             return [self._picked(eqn, operand, indices.known)]
         if operand.is_weight:
             # A table that data choose from: each result may come from any row.
-            self._meet([operand], always=True)
+            self.meet([operand], always=True)
         numbers, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]
         unknown = {*numbers.start_index_map, *numbers.operand_batching_dims}
         gone = {*numbers.collapsed_slice_dims, *numbers.operand_batching_dims}

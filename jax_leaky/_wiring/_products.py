@@ -78,7 +78,7 @@ def _outer(operations: Operations, one: Value, other: Value) -> Value:
     data = one.data or other.data
     one = one.moved(lambda part: part[:, :, :1])
     other = other.moved(lambda part: part.transpose(0, 2, 1)[:, :1, :])
-    zeros = [operations._of_data(operand) if data else operand.zero for operand in (one, other)]
+    zeros = [operations.of_data(operand) if data else operand.zero for operand in (one, other)]
     for weight, factor in ((one, zeros[1]), (other, zeros[0])):
         if data and weight.is_weight:
             operations.records.meet(weight.direct, weight.mixed, factor)
@@ -98,7 +98,7 @@ def _mixture(operations: Operations, one: Value, other: Value) -> Value:
         else:
             parts.append((sets.union_over(operand.direct, (2,)), sets.union_over(operand.mixed, (2,))))
     zeros = [
-        sets.intersection_over(operations._of_data(operand) if data else operand.zero, (2,))
+        sets.intersection_over(operations.of_data(operand) if data else operand.zero, (2,))
         for operand in (one, other)
     ]
     columns = [(part[:, :, None], other_part[:, None, :]) for part, other_part in zip(*parts, strict=True)]
@@ -150,14 +150,14 @@ def _convolved(operations: Operations, image: Value, kernel: Value, groups: int,
     places = tuple(range(1, len(image.shape)))
     if not kernel.is_weight or (image.is_labelled and not image.data):
         # A kernel that is no parameter (a blur), or an image that is one: positions and channels of a group mix.
-        operations._meet([image, kernel], always=kernel.data != image.data)
+        operations.meet([image, kernel], always=kernel.data != image.data)
         direct, mixed = operations.collapsed(image, places, "conv_general_dilated")
         by_group = value(direct, mixed, sets.intersection_over(image.zero, places), image.data)
         by_group = by_group.moved(lambda part: part.reshape(groups, -1))
         if kernel.is_labelled:
             (result,) = operations.unknown("conv_general_dilated", [image, kernel], [(kernel.shape[0],)])
             return result
-        reduced = operations._reduced(by_group, (1,), "conv_general_dilated")
+        reduced = operations.reduced(by_group, (1,), "conv_general_dilated")
         return reduced.moved(lambda part: np.repeat(part, kernel.shape[0] // groups))
     records.leave(image, _reader(operations, kernel))
     direct = np.zeros(kernel.shape, np.int32)
