@@ -9,7 +9,8 @@ from experiments.born_dead.plots import over_depth
 from experiments.born_dead.theory import DEPTH_TEN, exact_at_three
 from experiments.lab.analysis.statistics import Estimate
 from experiments.lab.analysis.verdict import Finding
-from experiments.lab.run.experiment import Flags, Outcome, write_up
+from experiments.lab.run.experiment import Outcome, write_up
+from experiments.lab.run.settings import Flags
 from experiments.lab.run.store import Record
 from experiments.lab.show import plots
 from experiments.lab.show.table import Table

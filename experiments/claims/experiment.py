@@ -14,7 +14,7 @@ from experiments.claims import recorded
 from experiments.claims.evidence import Comparison, Finding, examine
 from experiments.claims.report import report
 from experiments.claims.sentences import CLAIMS
-from experiments.lab.run import cli, interrupt, store
+from experiments.lab.run import cli, store
 from experiments.lab.run.errors import LabError
 from experiments.lab.run.store import Record
 
@@ -99,5 +99,4 @@ def run(config: Config) -> None:
 
 def main() -> None:
     """The command line."""
-    config = cli.parse(Config, {}, prog=f"python -m experiments.{NAME}", description=__doc__)
-    interrupt.enter(lambda: run(config))
+    cli.start(NAME, run, Config, {}, __doc__, all_cores=False)

@@ -17,24 +17,26 @@ References:
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array, lax
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
-from experiments.collapse.narrow_networks import INITIALISATIONS, draw, outputs
+from experiments.collapse.narrow_networks import draw, outputs
 from experiments.collapse.report import report
-from experiments.lab.run import cli, devices, interrupt, store
-from experiments.lab.run.experiment import Flags, carry_out, settings_of
+from experiments.lab.run import cli, store
+from experiments.lab.run.experiment import carry_out
+from experiments.lab.run.settings import Count, Finite, Flags, Positive, Several
 from experiments.lab.run.sweep import Group
 
 NAME = "collapse"
@@ -47,7 +49,7 @@ FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 COLLAPSED, TRAINED = 0.05, 0.9
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Config(Flags):
     """Which networks are trained on which functions, and where it is written."""
 
@@ -55,34 +57,34 @@ class Config(Flags):
     """The folder of the run: rows, plots and page.
     A folder that holds a run of other settings is refused, not overwritten."""
 
-    seeds: int = 1000
+    seeds: Count = 1000
     """Networks, of seed 0, 1, 2, ..., per combination."""
 
-    steps: int = 10_000
+    steps: Count = 10_000
     """Training steps, of Adam on all points; the networks are looked at after a tenth and three tenths of them too."""
 
-    functions: tuple[Literal["abs", "sine", "step"], ...] = ("abs", "sine", "step")
+    functions: Several[Literal["abs", "sine", "step"]] = ("abs", "sine", "step")
     """abs: |x|; sine: x sin 5x; step: 1 for x > 0, plus 0.2 sin 5x; on [-sqrt 3, sqrt 3]."""
 
-    initialisations: tuple[Literal["he", "asymmetric"], ...] = ("he", "asymmetric")
+    initialisations: Several[Literal["he", "asymmetric"]] = ("he", "asymmetric")
     """he: symmetric weights, zero biases; asymmetric: one parameter of each unit is drawn from Beta(2, 1)."""
 
-    negative_slopes: tuple[float, ...] = (0.0, 0.01, 0.2)
+    negative_slopes: Several[Finite] = (0.0, 0.01, 0.2)
     """The slopes of LeakyReLU; 0 is ReLU."""
 
-    width: int = 2
+    width: Count = 2
     """Units of each hidden layer."""
 
-    depth: int = 10
+    depth: Annotated[int, Field(ge=2)] = 10
     """Layers with weights."""
 
-    points: int = 64
+    points: Annotated[int, Field(ge=2)] = 64
     """Points of each function, equally spaced."""
 
-    learning_rate: float = 0.01
+    learning_rate: Positive = 0.01
     """Of Adam."""
 
-    block: int = 100
+    block: Count = 100
     """Networks that are trained side by side."""
 
     @property
@@ -196,26 +198,6 @@ def to_records(
     ]
 
 
-def check(config: Config) -> None:
-    """Raises a LabError that says what is wrong with a configuration, if anything is."""
-    at_least_one = (lambda value: value >= 1, "give 1 or more")
-    settings_of(
-        config,
-        dict.fromkeys(("seeds", "steps", "width", "block"), at_least_one)
-        | {
-            "depth": (lambda value: value >= 2, "give 2 or more"),
-            "points": (lambda value: value >= 2, "give 2 or more"),
-            "functions": (lambda value: value in FUNCTIONS, f"give some of {', '.join(FUNCTIONS)}"),
-            "initialisations": (
-                lambda value: value in INITIALISATIONS,
-                f"give some of {', '.join(INITIALISATIONS)}",
-            ),
-            "negative_slopes": (math.isfinite, "give finite numbers"),
-            "learning_rate": (lambda value: 0 < value < math.inf, "give a positive number"),
-        },
-    )
-
-
 def samples_of(config: Config) -> dict[str, np.ndarray]:
     """The points and each function's values there."""
     x = np.linspace(-math.sqrt(3), math.sqrt(3), config.points)
@@ -225,12 +207,9 @@ def samples_of(config: Config) -> dict[str, np.ndarray]:
 
 def run(config: Config) -> None:
     """The experiment from its settings to its report."""
-    check(config)
     report(config, carry_out(NAME, config, groups_of(config), samples_of(config), "blocks of networks"))
 
 
 def main() -> None:
     """The command line."""
-    config = cli.parse(Config, PRESETS, prog=f"python -m experiments.{NAME}", description=__doc__)
-    devices.use_all_cores()
-    interrupt.enter(lambda: interrupt.interruptible(lambda: run(config)))
+    cli.start(NAME, run, Config, PRESETS, __doc__)

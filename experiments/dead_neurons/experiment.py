@@ -14,10 +14,8 @@ that was stopped goes on when the same command is given again.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
-import math
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -26,26 +24,20 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array, lax
+from pydantic.dataclasses import dataclass
 
 from experiments.dead_neurons.report import report
 from experiments.lab.data import batches
 from experiments.lab.data import datasets as data
 from experiments.lab.nets.mlp import MLP, cross_entropy, look
 from experiments.lab.nets.watch import layers_to_json, recorded_steps, unwatched, watch
-from experiments.lab.run import cli, devices, interrupt, memory, store
+from experiments.lab.run import cli, store
 from experiments.lab.run.errors import LabError
-from experiments.lab.run.experiment import Flags, carry_out, check_hidden, settings_of
+from experiments.lab.run.experiment import carry_out
+from experiments.lab.run.settings import Count, Distinct, Finite, Flags, Positive, Several, Widths
 from experiments.lab.run.sweep import Group
 
 NAME = "dead_neurons"
-MEASURES = (
-    "never_active",
-    "dead",
-    "rare",
-    "mean_slope",
-    "grad_dead",
-)  # of definitions, shares of a layer's units
-CHANGES = ("died", "revived", "overlap")  # since the last record, and with step 0
 OPTIMIZERS = {
     "sgd": functools.partial(optax.sgd, momentum=0.9),
     "adam": optax.adam,
@@ -54,7 +46,7 @@ OPTIMIZERS = {
 LEARNING_RATES = {"sgd": (0.003, 0.01, 0.03, 0.1), "adam": (0.001, 0.01, 0.03, 0.1)}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Config(Flags):
     """What is trained, on what, and where it is written."""
 
@@ -62,10 +54,10 @@ class Config(Flags):
     """The folder of the run: rows, plots and page.
     A folder that holds a run of other settings is refused, not overwritten."""
 
-    seeds: int = 5
+    seeds: Count = 5
     """How many networks, of seed 0, 1, 2, ..., are trained per combination."""
 
-    steps: int = 256
+    steps: Count = 256
     """Training steps of each network."""
 
     data: str = "auto"
@@ -73,20 +65,20 @@ class Config(Flags):
     auto takes the system's Fashion-MNIST files, else the subset that comes with the project.
     Without --full a run draws the same 5,000 + 1,000 images from the whole set that the subset holds."""
 
-    negative_slopes: tuple[float, ...] = (0.0, 0.01, 0.2)
+    negative_slopes: Several[Finite] = (0.0, 0.01, 0.2)
     """The slopes of LeakyReLU to compare; 0 is ReLU."""
 
-    optimizers: tuple[Literal["sgd", "adam"], ...] = ("sgd", "adam")
+    optimizers: Several[Literal["sgd", "adam"]] = ("sgd", "adam")
     """sgd has momentum 0.9."""
 
-    learning_rates: tuple[float, ...] = ()
+    learning_rates: Distinct[Positive] = ()
     """Learning rates for every optimiser.
     Without it each has its own four, from safe to too high: 0.003 to 0.1 for sgd, 0.001 to 0.1 for adam."""
 
-    hidden: tuple[int, ...] = (128, 128, 128, 128)
+    hidden: Widths = (128, 128, 128, 128)
     """The widths of the hidden layers."""
 
-    batch_size: int = 128
+    batch_size: Count = 128
     """Images per training step."""
 
 
@@ -190,22 +182,8 @@ def to_records(optimizer: str, config: Config, row: Row, history: History) -> li
     return records
 
 
-def check(config: Config) -> None:
-    """Raises a LabError that says what is wrong with a configuration, if anything is."""
-    at_least_one = (lambda value: value >= 1, "give 1 or more")
-    checks: dict[str, Any] = dict.fromkeys(("seeds", "steps", "batch_size"), at_least_one)
-    checks["negative_slopes"] = (math.isfinite, "give finite numbers")
-    checks["optimizers"] = (lambda name: name in OPTIMIZERS, f"give some of {', '.join(OPTIMIZERS)}")
-    checks["learning_rates"] = (lambda rate: 0 < rate < math.inf, "give positive numbers")
-    # Left out, each optimiser has its own, of the same number; they multiply the grid like any others.
-    rates = config.learning_rates or LEARNING_RATES["sgd"]
-    settings_of(dataclasses.replace(config, learning_rates=rates), checks)
-    check_hidden(config.hidden)
-
-
 def run(config: Config) -> None:
     """The experiment from its settings to its report."""
-    check(config)
     dataset = data.load(config.data, full=config.full)
     if config.batch_size > len(dataset.train_labels):
         raise LabError(
@@ -213,9 +191,6 @@ def run(config: Config) -> None:
         )
     print(f"data: {dataset.describe()}")
     images = batches.images_of(dataset)
-    memory.check_seeds(
-        lambda seeds: groups_of(dataclasses.replace(config, seeds=seeds)), config.seeds, images
-    )
     outcome = carry_out(
         NAME,
         config,
@@ -230,6 +205,4 @@ def run(config: Config) -> None:
 
 def main() -> None:
     """The command line."""
-    config = cli.parse(Config, PRESETS, prog=f"python -m experiments.{NAME}", description=__doc__)
-    devices.use_all_cores()
-    interrupt.enter(lambda: interrupt.interruptible(lambda: run(config)))
+    cli.start(NAME, run, Config, PRESETS, __doc__)

@@ -18,33 +18,34 @@ References:
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
-import math
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array, lax
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from experiments.depth_profile.report import report
 from experiments.lab.data import batches
 from experiments.lab.data import datasets as data
-from experiments.lab.nets.initialisations import NAMES, initial_params
+from experiments.lab.nets.initialisations import initial_params
 from experiments.lab.nets.mlp import MLP, cross_entropy, look
 from experiments.lab.nets.watch import layers_to_json, unwatched, watch
-from experiments.lab.run import cli, devices, interrupt, store
-from experiments.lab.run.experiment import Flags, carry_out, check_hidden, settings_of
+from experiments.lab.run import cli, store
+from experiments.lab.run.experiment import carry_out
+from experiments.lab.run.settings import Count, Finite, Flags, Positive, Several, Widths
 from experiments.lab.run.sweep import Group
 
 NAME = "depth_profile"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Config(Flags):
     """What is initialised and trained, on what, and where it is written."""
 
@@ -52,28 +53,28 @@ class Config(Flags):
     """The folder of the run: rows, plots and page.
     A folder that holds a run of other settings is refused, not overwritten."""
 
-    seeds: int = 10
+    seeds: Count = 10
     """Networks, of seed 0, 1, 2, ..., per combination."""
 
-    steps: int = 300
+    steps: Annotated[int, Field(ge=0)] = 300
     """Training steps of each network; 0 trains none."""
 
     data: str = "auto"
     """Where the images come from: auto, embedded, system, digits, or a folder of IDX files with MNIST's names."""
 
-    initialisations: tuple[Literal["uniform", "he", "leaky_he"], ...] = ("uniform", "he", "leaky_he")
+    initialisations: Several[Literal["uniform", "he", "leaky_he"]] = ("uniform", "he", "leaky_he")
     """uniform: +-1/sqrt(fan_in) for weights and biases; he: variance 2/fan_in; leaky_he: 2/((1 + a^2) fan_in)."""
 
-    negative_slopes: tuple[float, ...] = (0.0, 0.01, 0.2)
+    negative_slopes: Several[Finite] = (0.0, 0.01, 0.2)
     """The slopes of LeakyReLU; 0 is ReLU. leaky_he with slope 0 is he, and left out where he is there."""
 
-    hidden: tuple[int, ...] = (256, 256, 256, 256, 256, 128, 128, 128, 128, 128)
+    hidden: Widths = (256, 256, 256, 256, 256, 128, 128, 128, 128, 128)
     """The widths of the hidden layers."""
 
-    learning_rate: float = 0.01
+    learning_rate: Positive = 0.01
     """Of stochastic gradient descent with momentum 0.9, as in the tutorial."""
 
-    batch_size: int = 128
+    batch_size: Count = 128
     """Images per training step."""
 
 
@@ -167,25 +168,8 @@ def to_records(initialisation: str, config: Config, row: Row, profile: Profile) 
     ]
 
 
-def check(config: Config) -> None:
-    """Raises a LabError that says what is wrong with a configuration, if anything is."""
-    at_least_one = (lambda value: value >= 1, "give 1 or more")
-    settings_of(
-        config,
-        dict.fromkeys(("seeds", "batch_size"), at_least_one)
-        | {
-            "steps": (lambda value: value >= 0, "give 0 or more"),
-            "initialisations": (lambda value: value in NAMES, f"give some of {', '.join(NAMES)}"),
-            "negative_slopes": (math.isfinite, "give finite numbers"),
-            "learning_rate": (lambda value: 0 < value < math.inf, "give a positive number"),
-        },
-    )
-    check_hidden(config.hidden)
-
-
 def run(config: Config) -> None:
     """The experiment from its settings to its report."""
-    check(config)
     dataset = data.load(config.data, full=config.full)
     # Inputs in [-1, 1], as in the tutorial, rather than standardised.
     images = batches.images_of(dataset)._replace(mean=np.float32(127.5), scale=np.float32(1 / 127.5))
@@ -195,6 +179,4 @@ def run(config: Config) -> None:
 
 def main() -> None:
     """The command line."""
-    config = cli.parse(Config, PRESETS, prog=f"python -m experiments.{NAME}", description=__doc__)
-    devices.use_all_cores()
-    interrupt.enter(lambda: interrupt.interruptible(lambda: run(config)))
+    cli.start(NAME, run, Config, PRESETS, __doc__)

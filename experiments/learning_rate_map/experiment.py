@@ -16,7 +16,6 @@ References:
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 import math
@@ -28,14 +27,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array, lax
+from pydantic.dataclasses import dataclass
 
 from experiments.lab.data import batches
 from experiments.lab.data import datasets as data
 from experiments.lab.nets.mlp import MLP, cross_entropy, look
 from experiments.lab.nets.watch import unwatched, watch
-from experiments.lab.run import cli, devices, interrupt, store
+from experiments.lab.run import cli, store
 from experiments.lab.run.errors import LabError
-from experiments.lab.run.experiment import Flags, carry_out, check_hidden, settings_of
+from experiments.lab.run.experiment import carry_out
+from experiments.lab.run.settings import Count, Distinct, Finite, Flags, Positive, Several, Widths
 from experiments.lab.run.sweep import Group
 from experiments.learning_rate_map.report import report
 
@@ -44,7 +45,7 @@ OPTIMIZERS = {"sgd": functools.partial(optax.sgd, momentum=0.9), "adam": optax.a
 LEARNING_RATES = {"sgd": (0.001, 0.003, 0.01, 0.03, 0.1), "adam": (0.0003, 0.001, 0.003, 0.01, 0.03)}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Config(Flags):
     """What is trained, on what, and where it is written."""
 
@@ -52,36 +53,42 @@ class Config(Flags):
     """The folder of the run: rows, plots and page.
     A folder that holds a run of other settings is refused, not overwritten."""
 
-    seeds: int = 10
+    seeds: Count = 10
     """Networks, of seed 0, 1, 2, ..., per combination."""
 
-    steps: int = 256
+    steps: Count = 256
     """Training steps of each network."""
 
     data: str = "auto"
     """Where the images come from: auto, embedded, system, digits, or a folder of IDX files with MNIST's names."""
 
-    negative_slopes: tuple[float, ...] = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3)
+    negative_slopes: Several[Finite] = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3)
     """The slopes of LeakyReLU; 0 is ReLU, with which the others are compared, and must be among them."""
 
-    optimizers: tuple[Literal["sgd", "adam"], ...] = ("sgd", "adam")
+    optimizers: Several[Literal["sgd", "adam"]] = ("sgd", "adam")
     """sgd has momentum 0.9."""
 
-    learning_rates: tuple[float, ...] = ()
+    learning_rates: Distinct[Positive] = ()
     """Learning rates for every optimiser.
     Without it each has its own five, from too low to too high: 0.001 to 0.1 for sgd, 0.0003 to 0.03 for adam."""
 
-    hidden: tuple[int, ...] = (128, 128, 128, 128)
+    hidden: Widths = (128, 128, 128, 128)
     """The widths of the hidden layers."""
 
-    batch_size: int = 128
+    batch_size: Count = 128
     """Images per training step."""
 
-    target_loss: float = 0.7
+    target_loss: Positive = 0.7
     """The mean cross-entropy on the test images whose first reaching is timed."""
 
-    every: int = 8
+    every: Count = 8
     """Training steps between two looks at the test loss."""
+
+    def __post_init__(self) -> None:
+        if 0.0 not in self.negative_slopes:
+            raise LabError(
+                f"--negative-slopes is {self.negative_slopes}: give 0 too, ReLU, with which they are compared."
+            )
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -189,30 +196,8 @@ def to_records(optimizer: str, config: Config, row: Row, life: Life) -> list[sto
     ]
 
 
-def check(config: Config) -> None:
-    """Raises a LabError that says what is wrong with a configuration, if anything is."""
-    at_least_one = (lambda value: value >= 1, "give 1 or more")
-    settings_of(
-        config,
-        dict.fromkeys(("seeds", "steps", "batch_size", "every"), at_least_one)
-        | {
-            "optimizers": (lambda value: value in OPTIMIZERS, f"give some of {', '.join(OPTIMIZERS)}"),
-            "negative_slopes": (math.isfinite, "give finite numbers"),
-            "target_loss": (lambda value: 0 < value < math.inf, "give a positive number"),
-        },
-    )
-    if config.learning_rates:
-        settings_of(config, {"learning_rates": (lambda value: 0 < value < math.inf, "give positive numbers")})
-    if 0.0 not in config.negative_slopes:
-        raise LabError(
-            f"--negative-slopes is {config.negative_slopes}: give 0 too, ReLU, with which they are compared."
-        )
-    check_hidden(config.hidden)
-
-
 def run(config: Config) -> None:
     """The experiment from its settings to its report."""
-    check(config)
     dataset = data.load(config.data, full=config.full)
     images = batches.images_of(dataset)
     outcome = carry_out(NAME, config, groups_of(config), images, "networks", data_sha256=dataset.sha256)
@@ -221,6 +206,4 @@ def run(config: Config) -> None:
 
 def main() -> None:
     """The command line."""
-    config = cli.parse(Config, PRESETS, prog=f"python -m experiments.{NAME}", description=__doc__)
-    devices.use_all_cores()
-    interrupt.enter(lambda: interrupt.interruptible(lambda: run(config)))
+    cli.start(NAME, run, Config, PRESETS, __doc__)

@@ -20,22 +20,24 @@ References:
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from experiments.lab.data import batches
 from experiments.lab.data import datasets as data
-from experiments.lab.run import cli, devices, interrupt, store
+from experiments.lab.run import cli, store
 from experiments.lab.run.errors import LabError
-from experiments.lab.run.experiment import Flags, carry_out, check_hidden, settings_of
+from experiments.lab.run.experiment import carry_out
 from experiments.lab.run.loop import Loop, loop
+from experiments.lab.run.settings import Count, Flags, Positive, Several, Widths
 from experiments.plasticity.permuted_tasks import Record, Row, Setting, begin, look, step
 from experiments.plasticity.report import report
 
@@ -52,7 +54,7 @@ ARMS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Config(Flags):
     """Which networks are trained, on what, and where it is written."""
 
@@ -60,40 +62,46 @@ class Config(Flags):
     """The folder of the run: rows, plots and page.
     A folder that holds a run of other settings is refused, not overwritten."""
 
-    seeds: int = 10
+    seeds: Count = 10
     """Networks, of seed 0, 1, 2, ..., per arm."""
 
-    tasks: int = 400
+    tasks: Count = 400
     """Random orders of the pixels, one after the other."""
 
     data: str = "auto"
     """Where the images come from: auto, embedded, system, digits, or a folder of IDX files with MNIST's names."""
 
-    arms: tuple[Arm, ...] = ("relu", "leaky_0.01", "leaky_0.2", "relu_redo", "leaky_0.2_leaky_he")
+    arms: Several[Arm] = ("relu", "leaky_0.01", "leaky_0.2", "relu_redo", "leaky_0.2_leaky_he")
     """relu_redo: after each task, ReLU units whose dormant score is at most --tau begin anew.
     leaky_0.2_leaky_he: slope 0.2 with He's variance for that slope; the others have ReLU's."""
 
-    images: int = 1000
+    images: Count = 1000
     """Images of each task; with --full all."""
 
-    hidden: tuple[int, ...] = (100, 100, 100)
+    hidden: Widths = (100, 100, 100)
     """The widths of the hidden layers."""
 
-    batch_size: int = 10
+    batch_size: Count = 10
     """Images per training step."""
 
-    step_size: float = 0.03
+    step_size: Positive = 0.03
     """Of stochastic gradient descent without momentum; with --full 0.01."""
 
-    tau: float = 0.025
+    tau: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.025
     """The dormant score up to which ReDo takes a unit as dormant."""
 
-    probe: int = 0
+    probe: Annotated[int, Field(ge=0)] = 0
     """Units are counted on the first so many images of the task; 0 for all of them.
     On all, a silent ReLU unit is one that receives no gradient from any image of the task."""
 
-    every: int = 10
+    every: Count = 10
     """Tasks that are taken together in one record."""
+
+    def __post_init__(self) -> None:
+        if self.probe > self.images:
+            raise LabError(f"--probe is {self.probe}: give 0 to {self.images}, the images.")
+        if self.tasks % self.every:
+            raise LabError(f"--tasks is {self.tasks}: give a multiple of --every, {self.every}.")
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -169,28 +177,8 @@ def _whole(value: Any) -> int | None:
     return int(value) if math.isfinite(value) else None
 
 
-def check(config: Config) -> None:
-    """Raises a LabError that says what is wrong with a configuration, if anything is."""
-    at_least_one = (lambda value: value >= 1, "give 1 or more")
-    positive = (lambda value: 0 < value < math.inf, "give a positive number")
-    settings_of(
-        config,
-        dict.fromkeys(("seeds", "tasks", "images", "batch_size", "every"), at_least_one)
-        | {
-            "step_size": positive,
-            "tau": (lambda value: 0 <= value < math.inf, "give 0 or more"),
-            "probe": (lambda value: 0 <= value <= config.images, f"give 0 to {config.images}, the images"),
-            "arms": (lambda value: value in ARMS, f"give some of {', '.join(ARMS)}"),
-        },
-    )
-    if config.tasks % config.every:
-        raise LabError(f"--tasks is {config.tasks}: give a multiple of --every, {config.every}.")
-    check_hidden(config.hidden)
-
-
 def run(config: Config) -> None:
     """The experiment from its settings to its report."""
-    check(config)
     dataset = data.load(config.data, full=config.full)
     if not config.batch_size <= config.images <= len(dataset.train_labels):
         raise LabError(
@@ -203,6 +191,4 @@ def run(config: Config) -> None:
 
 def main() -> None:
     """The command line."""
-    config = cli.parse(Config, PRESETS, prog=f"python -m experiments.{NAME}", description=__doc__)
-    devices.use_all_cores()
-    interrupt.enter(lambda: interrupt.interruptible(lambda: run(config)))
+    cli.start(NAME, run, Config, PRESETS, __doc__)

@@ -15,9 +15,7 @@ References:
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,9 +23,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from pydantic.dataclasses import dataclass
 
-from experiments.lab.run import cli, devices, interrupt, store
-from experiments.lab.run.experiment import Flags, carry_out, settings_of
+from experiments.lab.run import cli, store
+from experiments.lab.run.experiment import carry_out
+from experiments.lab.run.settings import Count, Finite, Flags, Several
 from experiments.lab.run.sweep import Group
 from experiments.signal_gain.report import report
 from jax_leaky import leaky_relu
@@ -35,7 +35,7 @@ from jax_leaky import leaky_relu
 NAME = "signal_gain"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Config(Flags):
     """Which networks are drawn, and where the measures are written."""
 
@@ -43,22 +43,22 @@ class Config(Flags):
     """The folder of the run: rows, plots and page.
     A folder that holds a run of other settings is refused, not overwritten."""
 
-    seeds: int = 400
+    seeds: Count = 400
     """How many networks are drawn: the second moment of one differs much from the expectation."""
 
-    layers: int = 50
+    layers: Count = 50
     """Layers of each network."""
 
-    width: int = 512
+    width: Count = 512
     """Units of each layer."""
 
-    samples: int = 16
+    samples: Count = 16
     """Inputs, drawn from the standard normal distribution."""
 
-    negative_slopes: tuple[float, ...] = (0.0, 0.01, 0.1, 0.2, 0.3, 0.5)
+    negative_slopes: Several[Finite] = (0.0, 0.01, 0.1, 0.2, 0.3, 0.5)
     """The slopes of LeakyReLU; 0 is ReLU."""
 
-    every: int = 5
+    every: Count = 5
     """Layers between two that are recorded."""
 
 
@@ -148,12 +148,6 @@ def recorded(config: Config) -> list[int]:
 
 def run(config: Config) -> None:
     """The experiment from its settings to its report."""
-    at_least_one = (lambda value: value >= 1, "give 1 or more")
-    settings_of(
-        config,
-        dict.fromkeys(("seeds", "layers", "width", "samples", "every"), at_least_one)
-        | {"negative_slopes": (math.isfinite, "give finite numbers")},
-    )
     rows = [Row(np.uint32(seed)) for seed in range(config.seeds)]
     life = functools.partial(train, config=config)
     group = Group("networks", life, rows, functools.partial(to_records, config))
@@ -163,6 +157,4 @@ def run(config: Config) -> None:
 
 def main() -> None:
     """The command line."""
-    config = cli.parse(Config, PRESETS, prog=f"python -m experiments.{NAME}", description=__doc__)
-    devices.use_all_cores()
-    interrupt.enter(lambda: interrupt.interruptible(lambda: run(config)))
+    cli.start(NAME, run, Config, PRESETS, __doc__)

@@ -147,10 +147,11 @@ def main() -> None:
     images = batches.images_of(data.load("embedded"))
     groups = dead_neurons.groups_of(CONFIG)
     programs, placed = compile_groups(groups, images)
-    with processes.open_run(flags.place / "run", {}) as folder:
+    with store.open_run(flags.place / "run", {}) as folder:
         began = time.perf_counter()
         for program in programs:
-            execute(program, placed, folder, lambda _: None, 0, range(len(program.group.rows)))
+            mine = list(filter(processes.is_mine, range(len(program.group.rows))))
+            execute(program, placed, folder, lambda _: None, 0, mine)
         processes.meet("all rows are computed")
         seconds = time.perf_counter() - began
         folder.load()

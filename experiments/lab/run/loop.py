@@ -15,7 +15,6 @@ Of several processes each takes every n-th row that is to be computed.
 
 from __future__ import annotations
 
-import itertools
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -24,8 +23,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-from experiments.lab.run import memory, processes
-from experiments.lab.run.checkpoint import Checkpoint, tidy
+from experiments.lab.run import memory
+from experiments.lab.run.checkpoint import Checkpoint
 from experiments.lab.run.store import Record, RunFolder
 from experiments.lab.run.sweep import CPU_OPTIONS
 
@@ -62,12 +61,6 @@ class Loop(NamedTuple):
             yield jax.jit(function).lower(row, state, data).as_text()
         yield str(list(self.looks))
 
-    def sample(self, data: Any) -> list[Record]:
-        """The records of its last row, made of ones in place of what is seen; for `experiments.lab.run.memory`."""
-        row = self.rows[-1]
-        seen = jax.eval_shape(self.look, row, jax.eval_shape(self.begin, row, data), data)
-        return self.to_records(row, [memory.of_ones(seen)] * len(self.looks))
-
 
 def loop(
     groups: Sequence[Loop],
@@ -76,18 +69,17 @@ def loop(
     advance: Callable[[int], None],
     *,
     devices: Sequence[Any] | None = None,
-) -> list[Record]:
-    """Computes the rows that the folder lacks and returns the records of all, in the order of the groups' rows.
+) -> None:
+    """Computes those rows of this process that the folder lacks.
 
     Args:
-        groups: whose rows, one after the other, are the sweep's.
-        data: given to every function.
-        folder: where finished rows are kept.
-        advance: told how many more rows are finished.
-        devices: that compute; all of this process by default.
+        groups: groups whose rows, one after the other, are the sweep's.
+        data: argument of every function.
+        folder: folder in which finished rows are kept.
+        advance: function that is told how many more rows are finished.
+        devices: devices that compute; all of this process by default.
     """
-    on_cpu = jax.default_backend() == "cpu"
-    options: dict[str, str | bool] = CPU_OPTIONS if on_cpu else {}
+    options: dict[str, str | bool] = CPU_OPTIONS if jax.default_backend() == "cpu" else {}
     compiled = [
         (
             jax.jit(group.begin, compiler_options=options),
@@ -97,34 +89,16 @@ def loop(
         for group in groups
     ]
     computing = devices if devices is not None else jax.local_devices()
-    for group in groups:
-        # The least that a row takes, asked before anything is compiled.
-        state = jax.eval_shape(group.begin, group.rows[0], data)
-        memory.check_program(group.name, memory.size(state) + memory.size(data), computing)
-    firsts = itertools.accumulate((len(group.rows) for group in groups), initial=0)
-    memory.check_records(
-        [
-            (group, sum(first + place not in folder.finished for place in range(len(group.rows))))
-            for first, group in zip(firsts, groups, strict=False)
-        ],
-        data,
-    )
-    table = enumerate((place, row) for place, group in enumerate(groups) for row in group.rows)
     todo: queue.SimpleQueue[tuple[int, tuple[int, Any]]] = queue.SimpleQueue()
-    for entry in itertools.islice(
-        (entry for entry in table if entry[0] not in folder.finished),
-        jax.process_index(),
-        None,
-        jax.process_count(),
-    ):
-        todo.put(entry)
-    tidy(folder)
+    for index, entry in enumerate((place, row) for place, group in enumerate(groups) for row in group.rows):
+        if folder.lacks(index):
+            todo.put((index, entry))
     saving, failed = threading.Lock(), threading.Event()
 
     def work(device: Any) -> None:
         """Takes rows until there are none, or another device's thread has failed."""
         own = jax.device_put(data, device)
-        known: set[int] = set()  # groups whose step fits into this device's memory
+        known: set[int] = set()  # groups whose programs fit into this device's memory
         try:
             while not failed.is_set():
                 try:
@@ -133,17 +107,17 @@ def loop(
                     return
                 group, (begin, step, look) = groups[place], compiled[place]
                 given = jax.device_put(row, device)
+                if place not in known:
+                    memory.check(group.name, begin.lower(given, own).compile(), computing)
                 state, done = begin(given, own), 0
+                if place not in known:
+                    # The calls below find this compiled program in JAX's cache.
+                    memory.check(group.name, step.lower(given, state, own).compile(), computing)
+                    known.add(place)
                 seen: list[Any] = []
                 checkpoint = Checkpoint(folder, index)
                 if kept := checkpoint.load(state, jax.eval_shape(group.look, given, state, own)):
                     done, seen, state = kept
-                if place not in known:
-                    # The calls below find this compiled program in JAX's cache.
-                    analysis = step.lower(given, state, own).compile().memory_analysis()
-                    if analysis is not None:
-                        memory.check_program(group.name, analysis.temp_size_in_bytes, computing)
-                    known.add(place)
                 for moment in group.looks[len(seen) :]:
                     while done < moment:
                         state, done = step(given, state, own), done + 1
@@ -155,7 +129,7 @@ def loop(
                     seen.append(jax.device_get(look(given, state, own)))
                 records = group.to_records(row, seen)
                 with saving:
-                    folder.save({index: records})
+                    folder.save(index, records)
                     checkpoint.remove()
                     advance(1)
         except BaseException:
@@ -164,7 +138,3 @@ def loop(
 
     with ThreadPoolExecutor(thread_name_prefix="device") as pool:
         list(pool.map(work, computing))
-    if jax.process_count() > 1:
-        processes.meet("all rows are computed")
-        folder.load()
-    return folder.assemble() if processes.leads() else folder.records()

@@ -12,8 +12,7 @@ With more devices than cores rows can differ in rounding, because XLA splits ele
 threads: as many as the cores, or as the devices where those are more. The environment variable NPROC sets another
 least number; `python -m experiments.benchmark scaling` sets it, and its rows are equal.
 
-Nothing crosses devices. Under several processes the mesh holds the devices of all, and each process saves the rows
-that its own have computed.
+Nothing crosses devices. Of several processes each computes every n-th row, on its own devices.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from experiments.lab.run import memory, processes
+from experiments.lab.run import memory
 from experiments.lab.run.store import Record, RunFolder
 
 _ROWS_AT_ONCE = 64  # of one accelerator
@@ -43,8 +42,13 @@ CPU_OPTIONS: dict[str, str | bool] = {
 }
 
 
-class Programs(memory.Sampled, Protocol):
+class Programs(Protocol):
     """What every kind of group has: `Group` here, and `Loop` of `experiments.lab.run.loop`."""
+
+    @property
+    def rows(self) -> Sequence[Any]:
+        """Runs of the sweep's table that these programs compute."""
+        ...
 
     def programs(self, data: Any) -> Iterator[str]:
         """The text of each function that XLA compiles for the rows."""
@@ -70,23 +74,17 @@ class Group(NamedTuple):
         """What XLA is given to compile."""
         yield jax.jit(self.train).lower(self.rows[0], data).as_text()
 
-    def sample(self, data: Any) -> list[Record]:
-        """The records of its last row, made of ones in place of results; for `experiments.lab.run.memory`."""
-        return self.to_records(self.rows[-1], memory.of_ones(jax.eval_shape(self.train, self.rows[-1], data)))
-
 
 class Program:
     """The compiled program of one group: rows in, results out, on all devices of the mesh.
 
     Attributes:
-        group: whose rows it computes.
-        mesh: of the devices, those of all processes.
-        width: how many rows it computes at a time.
-        mine: which of these this process's devices compute.
+        group: group whose rows it computes.
+        width: number of rows that it computes at a time.
     """
 
     def __init__(self, group: Group, data: Any, mesh: Mesh, per_device: int) -> None:
-        self.group, self.mesh = group, mesh
+        self.group = group
         self.width = per_device * mesh.size
         spread, whole = PartitionSpec(_AXIS), PartitionSpec()
         on_cpu = mesh.devices.flat[0].platform == "cpu"
@@ -101,17 +99,11 @@ class Program:
         sharded = jax.shard_map(
             compute, mesh=mesh, in_specs=(spread, whole), out_specs=spread, check_vma=False
         )
+        self._sharding = NamedSharding(mesh, spread)
         options = CPU_OPTIONS if on_cpu else {}
-        me = jax.process_index()
-        self.mine = [
-            place for place in range(self.width) if mesh.devices.flat[place // per_device].process_index == me
-        ]
-        self._rows_sharding = NamedSharding(mesh, spread)
-        rows = self._place(group.rows[:1])
-        self._compiled = jax.jit(sharded).lower(rows, data).compile(compiler_options=options)
-        analysis = self._compiled.memory_analysis()
-        if analysis is not None:  # the data is on the devices already, and results are small
-            memory.check_program(group.name, analysis.temp_size_in_bytes, mesh.local_devices)
+        lowered = jax.jit(sharded).lower(self._place(group.rows[:1]), data)
+        self._compiled = lowered.compile(compiler_options=options)
+        memory.check(group.name, self._compiled, list(mesh.devices.flat))
 
     def __call__(self, rows: Sequence[Any], data: Any) -> Any:
         """The results of up to `width` rows, along the first axis; dispatched, not waited for."""
@@ -119,7 +111,7 @@ class Program:
 
     def _place(self, rows: Sequence[Any]) -> Any:
         filled = [*rows, *itertools.repeat(rows[-1], self.width - len(rows))]
-        return jax.tree.map(lambda *scalars: _put(np.stack(scalars), self._rows_sharding), *filled)
+        return jax.tree.map(lambda *scalars: jax.device_put(np.stack(scalars), self._sharding), *filled)
 
 
 def compile_groups(
@@ -130,14 +122,13 @@ def compile_groups(
     Args:
         groups: to compile.
         data: passed to every `train` as an argument: closed over, it would be folded into the program as a constant.
-        devices: of the mesh; all by default.
+        devices: devices of the mesh; all of this process by default.
         per_device: how many rows a device is given at a time: 1 on CPUs and 64 on accelerators by default.
     """
-    mesh = Mesh(np.array(devices if devices is not None else jax.devices()), (_AXIS,))
+    mesh = Mesh(np.array(devices if devices is not None else jax.local_devices()), (_AXIS,))
     if per_device is None:
         per_device = 1 if mesh.devices.flat[0].platform == "cpu" else _ROWS_AT_ONCE
-    everywhere = NamedSharding(mesh, PartitionSpec())
-    data = jax.tree.map(lambda array: _put(np.asarray(array), everywhere), data)
+    data = jax.device_put(data, NamedSharding(mesh, PartitionSpec()))
     with ThreadPoolExecutor(max(len(groups), 1)) as pool:
         return list(pool.map(lambda group: Program(group, data, mesh, per_device), groups)), data
 
@@ -167,33 +158,28 @@ def sweep(
     *,
     devices: Sequence[Any] | None = None,
     per_device: int | None = None,
-) -> list[Record]:
-    """Computes the rows that the folder lacks and returns the records of all, in the order of the groups' rows.
+) -> None:
+    """Computes those rows of this process that the folder lacks.
 
     Args:
-        groups: whose rows, one after the other, are the sweep's.
-        data: given to every `train`.
-        folder: where finished rows are kept.
-        advance: told how many more rows are finished.
-        devices: of the mesh; all by default.
+        groups: groups whose rows, one after the other, are the sweep's.
+        data: argument of every `train`.
+        folder: folder in which finished rows are kept.
+        advance: function that is told how many more rows are finished.
+        devices: devices of the mesh; all of this process by default.
         per_device: see `compile_groups`.
     """
     firsts = itertools.accumulate((len(group.rows) for group in groups), initial=0)
     todo = []
     for group, first in zip(groups, firsts, strict=False):
-        rows = [row for row in range(len(group.rows)) if first + row not in folder.finished]
+        rows = [row for row in range(len(group.rows)) if folder.lacks(first + row)]
         if rows:
             todo.append((group, first, rows))
-    memory.check_records([(group, len(rows)) for group, _, rows in todo], data)
     programs, data = compile_groups(
         [group for group, _, _ in todo], data, devices=devices, per_device=per_device
     )
     for program, (_, first, rows) in zip(programs, todo, strict=True):
         execute(program, data, folder, advance, first, rows)
-    if jax.process_count() > 1:
-        processes.meet("all rows are computed")
-        folder.load()
-    return folder.assemble() if processes.leads() else folder.records()
 
 
 def execute(
@@ -204,30 +190,24 @@ def execute(
     first: int,
     rows: Sequence[int],
 ) -> None:
-    """Computes some rows of a program's group and saves them, chunk by chunk.
+    """Computes some rows of a program's group and saves them.
 
     Args:
-        program: of the group.
-        data: as `compile_groups` has placed it.
-        folder: where the rows are kept.
-        advance: told how many more rows are finished.
-        first: the place of the group's first row in the sweep.
-        rows: the rows' places in the group.
+        program: program of the group.
+        data: data as `compile_groups` has placed it.
+        folder: folder in which finished rows are kept.
+        advance: function that is told how many more rows are finished.
+        first: place of the group's first row in the sweep.
+        rows: places of the rows in the group.
     """
     group = program.group
 
     def keep(chunk: Sequence[int], result: Any) -> None:
-        host = jax.tree.map(_local, result)
-        kept = {}
-        for local, place in enumerate(program.mine):
-            if place < len(chunk):
-                row = chunk[place]
-                kept[first + row] = group.to_records(
-                    group.rows[row], jax.tree.map(operator.itemgetter(local), host)
-                )
-        if kept:
-            folder.save(kept)
-        advance(len(chunk))
+        host = jax.device_get(result)
+        for place, row in enumerate(chunk):
+            records = group.to_records(group.rows[row], jax.tree.map(operator.itemgetter(place), host))
+            folder.save(first + row, records)
+            advance(1)
 
     # One chunk ahead: the devices compute the next while the host writes the last.
     waiting: tuple[Sequence[int], Any] | None = None
@@ -239,14 +219,3 @@ def execute(
         waiting = (chunk, result)
     if waiting is not None:
         keep(*waiting)
-
-
-def _put(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
-    """The array on the devices, of which each process places its own part."""
-    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
-
-
-def _local(result: jax.Array) -> np.ndarray:
-    """The rows of a result that this process's devices hold, in order."""
-    shards = sorted(result.addressable_shards, key=lambda shard: shard.index[0].start or 0)
-    return np.concatenate([np.asarray(shard.data) for shard in shards])
