@@ -186,7 +186,8 @@ def train(row, data):
 def swept(path, advance=lambda _: None):
     group = Group("sines", train, [np.float32(row) for row in range(ROWS)], lambda _, y: [{"y": float(y)}])
     with store.open_run(path, IDENTITY) as folder:
-        return sweep([group], np.ones(4, np.float32), folder, advance)
+        sweep([group], np.ones(4, np.float32), folder, advance)
+        return folder.records()
 
 
 class StopError(Exception):
@@ -220,7 +221,7 @@ def test_sweeps_leave_no_thread_or_file_open_whether_they_end_or_are_stopped(run
 def test_a_run_folder_that_is_opened_again_and_again(runs, tmp_path):
     def work():
         with store.open_run(tmp_path / "run", IDENTITY) as folder:
-            folder.finished or folder.save({0: [{"y": 1.0}]})
+            folder.finished or folder.save(0, [{"y": 1.0}])
             assert folder.records() == [{"y": 1.0}]
 
     check(work, runs)

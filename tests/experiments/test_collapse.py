@@ -1,4 +1,3 @@
-import dataclasses
 import json
 
 import jax
@@ -8,7 +7,6 @@ import pytest
 
 from experiments.collapse import experiment as collapse
 from experiments.collapse.narrow_networks import ASYMMETRIC_DEVIATION, draw, draw_layer, outputs
-from experiments.lab.run.errors import LabError
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +98,3 @@ def test_the_functions_are_the_published_ones():
     np.testing.assert_array_equal(samples["abs"], np.abs(samples["x"]))
     assert samples["step"][2] == 0
     assert samples["sine"][4] == pytest.approx(np.sqrt(3) * np.sin(5 * np.sqrt(3)), rel=1e-6)
-
-
-def test_a_wrong_setting_is_one_sentence(tmp_path):
-    with pytest.raises(LabError, match="--functions is"):
-        collapse.run(dataclasses.replace(collapse.Config(out=tmp_path / "run"), functions=("cube",)))

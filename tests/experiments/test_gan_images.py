@@ -1,4 +1,3 @@
-import dataclasses
 import json
 
 import jax
@@ -14,7 +13,6 @@ from experiments.gan_images.frechet import Moments, frechet_distance, moments
 from experiments.gan_images.judge import entropy, train_judge
 from experiments.gan_images.model import Discriminator, Generator
 from experiments.gan_images.report import collapsed, unsteady
-from experiments.lab.run.errors import LabError
 
 
 @pytest.fixture(scope="module")
@@ -160,18 +158,3 @@ def test_measures_of_a_life():
     assert unsteady(life[:1]) is None
     assert not collapsed(life)
     assert collapsed(life[:1])
-
-
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        ({"looks": 7}, "give a multiple of --looks"),
-        ({"arms": ("leaky_0.2",)}, "begin with relu"),
-        ({"side": 20}, "--side is 20"),
-        ({"samples": 10}, "--samples is 10"),
-    ],
-)
-def test_a_wrong_setting_is_one_sentence(tmp_path, change, sentence):
-    config = gan_images.Config(out=tmp_path / "run", data="embedded")
-    with pytest.raises(LabError, match=sentence):
-        gan_images.run(dataclasses.replace(config, **change))

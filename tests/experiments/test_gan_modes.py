@@ -1,4 +1,3 @@
-import dataclasses
 import json
 import math
 
@@ -13,7 +12,6 @@ from experiments.gan_modes.model import Discriminator, Generator
 from experiments.gan_modes.report import collapsed, swing
 from experiments.lab.analysis.lives import Measure, last, late, lives_of
 from experiments.lab.nets.adversarial import discriminator_loss, generator_loss, turn
-from experiments.lab.run.errors import LabError
 
 
 @pytest.fixture(scope="module")
@@ -167,17 +165,3 @@ def test_arms_are_compared_by_seed_and_diverged_ones_left_out():
     assert difference.values == 3
     assert difference.mean == pytest.approx(4 / 3)
     assert lives.comparisons == 1
-
-
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        ({"looks": 3}, "give a multiple of --looks"),
-        ({"arms": ("both_0.2",)}, "begin with relu"),
-        ({"mixtures": ("cube",)}, "--mixtures is"),
-        ({"generator": ()}, "--generator is"),
-    ],
-)
-def test_a_wrong_setting_is_one_sentence(tmp_path, change, sentence):
-    with pytest.raises(LabError, match=sentence):
-        gan_modes.run(dataclasses.replace(gan_modes.Config(out=tmp_path / "run"), **change))

@@ -168,18 +168,3 @@ def test_cifar10_is_read_from_its_folder(tmp_path):
     assert classifier.pictures(batches.images_of(found), found.train_images).shape == (15, 32, 32, 3)
     with pytest.raises(LabError, match="add --full"):
         experiment.load(experiment.Config(data=str(tmp_path)))
-
-
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        ({"activations": ("leaky_0.2",)}, "give relu too"),
-        ({"activations": ("relu", "gelu")}, "--activations is"),
-        ({"networks": ()}, "--networks is empty"),
-        ({"learning_rates": (0.0,)}, "--learning-rates is"),
-        ({"batch_size": 10**6}, "--batch-size is 1000000"),
-    ],
-)
-def test_a_wrong_setting_is_one_sentence(tmp_path, change, sentence):
-    with pytest.raises(LabError, match=sentence):
-        experiment.run(dataclasses.replace(experiment.Config(out=tmp_path / "run", data="digits"), **change))

@@ -1,4 +1,3 @@
-import dataclasses
 import json
 import math
 
@@ -8,7 +7,6 @@ from scipy import stats
 
 from experiments.lab.analysis.learning_rate_map_cells import MEASURES, cells_of
 from experiments.lab.analysis.paired import corrected_fisher, differences, is_shown, simultaneous
-from experiments.lab.run.errors import LabError
 from experiments.learning_rate_map import experiment as learning_rate_map
 from experiments.learning_rate_map.plots import maps
 from experiments.learning_rate_map.report import counts_table, differences_table, means_table, verdicts
@@ -147,18 +145,3 @@ def test_a_cut_run_is_reported_without_its_missing_pairs():
     for table in (verdicts, counts_table, differences_table, means_table):
         assert table(alone).to_markdown()
     maps(alone).draw_without_rendering()
-
-
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        ({"negative_slopes": (0.1,)}, "give 0 too"),
-        ({"learning_rates": (-1.0,)}, "--learning-rates is"),
-        ({"every": 0}, "--every is 0"),
-        ({"hidden": ()}, "--hidden is"),
-    ],
-)
-def test_a_wrong_setting_is_one_sentence(tmp_path, change, sentence):
-    config = dataclasses.replace(learning_rate_map.Config(out=tmp_path / "run"), **change)
-    with pytest.raises(LabError, match=sentence):
-        learning_rate_map.check(config)

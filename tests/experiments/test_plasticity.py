@@ -1,4 +1,3 @@
-import dataclasses
 import functools
 import json
 
@@ -9,7 +8,6 @@ import pytest
 
 from experiments.lab.data.batches import Images
 from experiments.lab.nets.initialisations import initial_params
-from experiments.lab.run.errors import LabError
 from experiments.plasticity import experiment as plasticity
 from experiments.plasticity import permuted_tasks
 from experiments.plasticity.redo import restart
@@ -268,20 +266,3 @@ def test_the_forward_pass_against_numpy():
     h = np.where(expected > 0, expected, 0.3 * expected)
     expected = h @ np.float64(params["Dense_1"]["kernel"]) + np.float64(params["Dense_1"]["bias"])
     np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        ({"tasks": 7}, "give a multiple of --every"),
-        ({"step_size": 0.0}, "--step-size is 0.0"),
-        ({"arms": ("gelu",)}, "--arms is"),
-        ({"images": 10**6}, "--images is 1000000"),
-        ({"probe": 1001}, "--probe is 1001: give 0 to 1000, the images"),
-    ],
-)
-def test_a_wrong_setting_is_one_sentence(tmp_path, change, sentence):
-    with pytest.raises(LabError, match=sentence):
-        plasticity.run(
-            dataclasses.replace(plasticity.Config(out=tmp_path / "run", data="embedded"), **change)
-        )

@@ -4,14 +4,11 @@ import dataclasses
 import importlib
 import json
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from experiments.lab.run import experiment, store, sweep
+from experiments.lab.run import experiment, sweep
 from experiments.lab.show import plots
 
 FAST = {
@@ -49,17 +46,12 @@ class Cut:
         monkeypatch.setattr(experiment, "fingerprint", _once(sweep.fingerprint))
         self.module.run(self.config)
         monkeypatch.setattr(plots, "save", lambda figure, _: figure.draw_without_rendering())
-        identity = json.loads((out / store.CONFIG).read_text())
-        self.folder = store.RunFolder(out, identity)
-        self.folder.load()
-        assert not self.folder.damaged
-        self.rows = sorted(self.folder.finished.items())
+        self.part = out / "finished_0.jsonl"
+        self.rows = sorted(self.part.read_text().splitlines(), key=lambda line: json.loads(line)["run"])
 
     def report(self, rows):
         """The page of those rows alone."""
-        shutil.rmtree(self.config.out / store.CHUNKS)
-        (self.config.out / store.CHUNKS).mkdir()
-        self.folder.save(dict(rows))
+        self.part.write_text("".join(f"{line}\n" for line in rows))
         self.module.run(dataclasses.replace(self.config, so_far=True))
         summary = (self.config.out / "summary.md").read_text()
         missing = len(self.rows) - len(rows)
@@ -108,25 +100,3 @@ def test_a_report_of_what_damage_has_left(cut):
 def test_a_report_of_every_prefix(cut):
     for count in range(1, len(cut.rows) + 1):
         cut.report(cut.rows[:count])
-
-
-@pytest.mark.parametrize(
-    ("flags", "advice"),
-    [
-        ("so_far = False", "goes on from there, and with --so-far it reports on that.\n"),
-        ("", "goes on from there.\n"),
-    ],
-)
-def test_an_interrupt_names_the_flag_of_a_script_that_has_it(flags, advice):
-    script = f"""
-from experiments.lab.run import interrupt
-class Config:
-    out = "runs"
-    {flags}
-def work():
-    raise KeyboardInterrupt
-interrupt.enter(work)
-"""
-    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert ended.returncode == 130
-    assert ended.stderr.endswith(advice)

@@ -81,13 +81,13 @@ def compute(
         config.out, {"experiment": name, **settings, **identity}, fresh=config.fresh
     ) as folder:
         before = len(folder.finished)
-        if folder.damaged:
-            print(f"{folder.damaged} damaged line(s) in {config.out}: those {what} are computed again.")
         if config.so_far:
             if not before:
                 raise LabError(f"{config.out} holds no finished {what}: leave out --so-far.")
             print(f"{before} of {total} {what} are finished; this is the report of those.")
         elif before < total:
+            if folder.damaged:
+                print(f"{folder.damaged} torn or damaged line(s) in {config.out}: those {what} are computed again.")
             print(
                 "Ctrl-C stops it; what is finished is kept, and the same command goes on, or reports with --so-far."
             )
