@@ -87,7 +87,9 @@ def compute(
             print(f"{before} of {total} {what} are finished; this is the report of those.")
         elif before < total:
             if folder.damaged:
-                print(f"{folder.damaged} torn or damaged line(s) in {config.out}: those {what} are computed again.")
+                print(
+                    f"{folder.damaged} torn or damaged line(s) in {config.out}: those {what} are computed again."
+                )
             print(
                 "Ctrl-C stops it; what is finished is kept, and the same command goes on, or reports with --so-far."
             )
