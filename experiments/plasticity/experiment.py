@@ -36,7 +36,7 @@ from experiments.lab.run import cli, devices, interrupt, store
 from experiments.lab.run.errors import LabError
 from experiments.lab.run.experiment import Flags, carry_out, check_hidden, settings_of
 from experiments.lab.run.loop import Loop, loop
-from experiments.plasticity.permuted_tasks import Record, Row, Setting, begin, look, step
+from experiments.plasticity.permuted_tasks import Record, Row, Setting, evaluate, initialise, step
 from experiments.plasticity.report import report
 
 NAME = "plasticity"
@@ -128,9 +128,9 @@ def groups_of(config: Config) -> list[Loop]:
     return [
         Loop(
             "networks",
-            functools.partial(begin, setting=setting),
+            functools.partial(initialise, setting=setting),
             functools.partial(step, setting=setting),
-            look,
+            evaluate,
             range(1, config.tasks // config.every + 1),
             rows,
             functools.partial(to_records, config),

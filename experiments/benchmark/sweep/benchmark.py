@@ -65,10 +65,10 @@ def operations_per_network(
     the first layer's inputs, which need no gradient; a record needs no weights' gradients.
 
     Args:
-        config: of the experiment.
-        features: of an image.
-        samples: test images that a record looks at.
-        classes: of the last layer.
+        config: the experiment's configuration.
+        features: number of pixels in an image.
+        samples: number of test images on which a record evaluates the network.
+        classes: number of units in the last layer.
     """
     widths = (features, *config.hidden, classes)
     products = [inputs * outputs for inputs, outputs in itertools.pairwise(widths)]
