@@ -1,8 +1,8 @@
 """What one line of counting costs a jitted training step: time, memory and trace.
 
-The steps with and without `value_and_census` run in turns in one process, so that a neighbour on the machine disturbs them
-alike, and each ratio is of one round; reported are medians over the rounds with their quartiles. Many short rounds,
-because a shared machine's speed wanders by a tenth within seconds.
+The steps with and without `value_and_census` run in turns in one process, so that a neighbour on the machine disturbs
+them alike, and each ratio is of one round; reported are medians over the rounds with their quartiles. The rounds are
+many and short because the speed of a shared machine changes by a tenth within seconds.
 """
 
 from __future__ import annotations

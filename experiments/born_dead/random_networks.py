@@ -32,9 +32,9 @@ class Row(NamedTuple):
     """Some of the networks of a cell.
 
     Attributes:
-        seed: of the run.
-        first: the number of the first network; of all that are drawn.
-        networks: how many networks the cell has: numbers from there on are drawn, but not counted.
+        seed: seed of the run, ().
+        first: number of the first of the `AT_ONCE` networks that are drawn, ().
+        networks: number of networks in the cell, (); networks with this number or a higher one are drawn, not counted.
     """
 
     seed: np.uint32
@@ -46,12 +46,12 @@ class Counts(NamedTuple):
     """Networks by the number of their hidden layers, per slope: (hidden layers, slopes).
 
     Attributes:
-        born_dead: every input is lost in some layer, all of whose units are negative for it; 0 with a slope, by
-            construction.
-        point_dead: one given input, the first, is lost so.
-        collapsed: not born dead, but float32 has nothing left of any sampled input.
-        left_out: pieces of the plane, not networks, that found no place; where there are any, born_dead can be too
-            large.
+        born_dead: networks in which every input is lost in some layer, all of whose units are negative for it; 0 with a
+            slope other than 0, by construction.
+        point_dead: networks in which one given input, the first, is lost in this way.
+        collapsed: networks not born dead in which float32 has rounded every sampled input to 0.
+        left_out: pieces of the plane, not networks, for which there was no place; where this is not 0, born_dead can be
+            too large.
     """
 
     born_dead: Array
@@ -64,9 +64,10 @@ class Signal(NamedTuple):
     """What reaches a hidden layer of some networks of one slope.
 
     Attributes:
-        h: (inputs, units, networks), the activations.
-        dead: (inputs, networks), whether the layer or one before it killed the input by its units' signs.
-        pieces: what is alive of the plane, where that is followed.
+        h: activations, (inputs, units, networks).
+        dead: whether the layer or one before it has lost the input because all its units were negative, (inputs,
+            networks).
+        pieces: pieces of the plane that are alive; None where the plane is not followed.
     """
 
     h: Array
@@ -149,12 +150,12 @@ def draw(
     """Draws the networks of a row and counts.
 
     Args:
-        row: which networks.
-        probes: by input dimension, as `probes_of` gives them.
-        width: units of each hidden layer.
-        input_dim: numbers in an input.
-        hidden: hidden layers; every smaller number of them is counted too.
-        negative_slopes: all of which see the same weights.
+        row: networks to draw.
+        probes: inputs (probes, input_dim) by input dimension, as `probes_of` gives them.
+        width: number of units in each hidden layer.
+        input_dim: number of components of an input.
+        hidden: number of hidden layers; every smaller number of them is counted too.
+        negative_slopes: slopes of LeakyReLU, all of which see the same weights; 0 is ReLU.
     """
     inputs = probes[str(input_dim)]
     together = max(1, min(2048, _WEIGHTS // (width * max(width, input_dim))))

@@ -29,13 +29,14 @@ from pydantic.dataclasses import dataclass
 from experiments.dead_neurons.report import report
 from experiments.lab.data import batches
 from experiments.lab.data import datasets as data
-from experiments.lab.nets.mlp import MLP, cross_entropy, look
-from experiments.lab.nets.watch import layers_to_json, recorded_steps, unwatched, watch
+from experiments.lab.nets.layers import changes_of, layers_to_json, measures_of, never_active_of
+from experiments.lab.nets.mlp import MLP, cross_entropy, losses_and_logits
 from experiments.lab.run import cli, store
 from experiments.lab.run.errors import LabError
 from experiments.lab.run.experiment import carry_out
 from experiments.lab.run.settings import Count, Distinct, Finite, Flags, Positive, Several, Widths
 from experiments.lab.run.sweep import Group
+from jax_leaky import value_and_census
 
 NAME = "dead_neurons"
 OPTIMIZERS = {
@@ -97,13 +98,13 @@ class Row(NamedTuple):
 
 
 class History(NamedTuple):
-    """What is recorded of one network's life, along the first axis at each recorded step.
+    """Records of one network's training, along the first axis at each recorded step.
 
     Attributes:
-        loss: the mean cross-entropy on the probe set, the test images.
-        train_loss: the mean over the batches since the last record; NaN at step 0.
-        test_accuracy: on the same images.
-        layers: each measure, per hidden layer: (records, layers); NaN in a layer with a non-finite value.
+        loss: mean cross-entropy on the probe set, the test images, (records,).
+        train_loss: mean loss of the batches since the last record, (records,); NaN at step 0.
+        test_accuracy: share of the test images that are classified correctly, (records,).
+        layers: measures by name, (records, layers) each; NaN in a layer with a value that is not finite.
     """
 
     loss: Array
@@ -113,7 +114,7 @@ class History(NamedTuple):
 
 
 def train(row: Row, images: batches.Images, *, config: Config, optimizer: str) -> History:
-    """One network's whole life: a pure function, to be compiled once for all rows."""
+    """Trains one network from its initialisation: a pure function, to be compiled once for all rows."""
     model = MLP(config.hidden)
     rule = OPTIMIZERS[optimizer](row.learning_rate)
     start_key, batch_key = jax.random.split(jax.random.key(row.seed))
@@ -132,22 +133,30 @@ def train(row: Row, images: batches.Images, *, config: Config, optimizer: str) -
         updates, state = rule.update(gradient, state, params)
         return optax.apply_updates(params, updates), state, total + loss
 
-    def until_next_record(carry: Any, span: tuple[Array, Array]) -> tuple[Any, History]:
-        params, state, masks = carry
+    def until_next_record(carry: Any, span: tuple[Array, Array]) -> tuple[Any, Any]:
+        params, state = carry
         first, last = span
         params, state, total = lax.fori_loop(first, last, step, (params, state, jnp.float32(0)))
-        seen = look(model, params, probe, images.test_labels, row.negative_slope)
-        layers, masks = watch(seen, row.negative_slope, masks, last == 0)
-        record = History(
-            loss=seen.losses.mean(),
-            train_loss=total / (last - first),
-            test_accuracy=(seen.logits.argmax(-1) == images.test_labels).mean(),
-            layers=layers,
+        # A value per sample, so that each gradient is that of the sample's own loss.
+        (losses, logits), census = value_and_census(losses_and_logits, gradients=True)(
+            model, params, probe, images.test_labels, row.negative_slope
         )
-        return (params, state, masks), record
+        record = History(
+            loss=losses.mean(),
+            train_loss=total / (last - first),
+            test_accuracy=(logits.argmax(-1) == images.test_labels).mean(),
+            layers=measures_of(census),
+        )
+        return (params, state), (record, never_active_of(census))
 
     spans = jnp.array([0, *steps[:-1]]), jnp.array(steps)
-    return lax.scan(until_next_record, (params, rule.init(params), unwatched(config.hidden)), spans)[1]
+    _, (history, never_active) = lax.scan(until_next_record, (params, rule.init(params)), spans)
+    return history._replace(layers=history.layers | changes_of(never_active))
+
+
+def recorded_steps(steps: int) -> list[int]:
+    """0, 1, 2, 4, 8, ... and the last."""
+    return [0, *(2**power for power in range(steps.bit_length()) if 2**power < steps), steps]
 
 
 def groups_of(config: Config) -> list[Group]:

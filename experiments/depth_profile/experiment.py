@@ -35,12 +35,13 @@ from experiments.depth_profile.report import report
 from experiments.lab.data import batches
 from experiments.lab.data import datasets as data
 from experiments.lab.nets.initialisations import initial_params
-from experiments.lab.nets.mlp import MLP, cross_entropy, look
-from experiments.lab.nets.watch import layers_to_json, unwatched, watch
+from experiments.lab.nets.layers import changes_of, layers_to_json, measures_of, never_active_of
+from experiments.lab.nets.mlp import MLP, cross_entropy, losses_and_logits
 from experiments.lab.run import cli, store
 from experiments.lab.run.experiment import carry_out
 from experiments.lab.run.settings import Count, Finite, Flags, Positive, Several, Widths
 from experiments.lab.run.sweep import Group
+from jax_leaky import value_and_census
 
 NAME = "depth_profile"
 
@@ -92,12 +93,12 @@ class Row(NamedTuple):
 
 
 class Profile(NamedTuple):
-    """A network before training and after, along the first axis.
+    """A network before training and after it, along the first axis.
 
     Attributes:
-        loss: the mean cross-entropy on the probe set, the train images.
-        test_accuracy: on the test images.
-        layers: each measure, per hidden layer: (2, layers); NaN in a layer with a non-finite value.
+        loss: mean cross-entropy on the probe set, the training images, (2,).
+        test_accuracy: share of the test images that are classified correctly, (2,).
+        layers: measures by name, (2, layers) each; NaN in a layer with a value that is not finite.
     """
 
     loss: Array
@@ -106,7 +107,7 @@ class Profile(NamedTuple):
 
 
 def train(row: Row, images: batches.Images, *, config: Config, initialisation: str) -> Profile:
-    """One network's life."""
+    """Trains one network from its initialisation."""
     model, slope = MLP(config.hidden), row.negative_slope
     start_key, batch_key = jax.random.split(jax.random.key(row.seed))
     widths = (images.train_images.shape[1], *config.hidden, model.classes)
@@ -124,17 +125,20 @@ def train(row: Row, images: batches.Images, *, config: Config, initialisation: s
         updates, state = rule.update(gradient, state, params)
         return optax.apply_updates(params, updates), state
 
-    def until_next_record(carry: Any, span: tuple[Array, Array]) -> tuple[Any, Profile]:
-        (params, state, masks), (first, last) = carry, span
+    def until_next_record(carry: Any, span: tuple[Array, Array]) -> tuple[Any, Any]:
+        (params, state), (first, last) = carry, span
         params, state = lax.fori_loop(first, last, step, (params, state))
-        seen = look(model, params, probe, images.train_labels, slope)
-        layers, masks = watch(seen, slope, masks, last == 0)
+        (losses, _), census = value_and_census(losses_and_logits, gradients=True)(
+            model, params, probe, images.train_labels, slope
+        )
         logits = jnp.asarray(model.apply({"params": params}, images.standardize(images.test_images), slope))
         accuracy = (logits.argmax(-1) == images.test_labels).mean()
-        return (params, state, masks), Profile(seen.losses.mean(), accuracy, layers)
+        profile = Profile(losses.mean(), accuracy, measures_of(census))
+        return (params, state), (profile, never_active_of(census))
 
     spans = jnp.array([0, 0]), jnp.array([0, config.steps])
-    return lax.scan(until_next_record, (params, rule.init(params), unwatched(config.hidden)), spans)[1]
+    _, (profile, never_active) = lax.scan(until_next_record, (params, rule.init(params)), spans)
+    return profile._replace(layers=profile.layers | changes_of(never_active))
 
 
 def groups_of(config: Config) -> list[Group]:

@@ -132,9 +132,9 @@ def groups_of(config: Config, side: int, judge: Judge) -> list[Loop]:
         groups.append(
             Loop(
                 normalisation,
-                functools.partial(image_gan.begin, setup=setup),
+                functools.partial(image_gan.initialise, setup=setup),
                 functools.partial(image_gan.step, setup=setup),
-                functools.partial(image_gan.look, setup=setup),
+                functools.partial(image_gan.evaluate, setup=setup),
                 [place * config.steps // config.looks for place in range(config.looks + 1)],
                 [Row(np.float32(SLOPES[arm]), np.uint32(seed)) for seed, arm in table],
                 functools.partial(to_records, config, normalisation, judge),

@@ -36,11 +36,11 @@ class Judge(NamedTuple):
     """The trained classifier, and what real images look like to it.
 
     Attributes:
-        params: its weights.
-        accuracy: on the test images.
-        real: the moments of the train images' features.
-        floor: the Frechet distance of the test images' features to those.
-        entropy: of the histogram of classes that it predicts for the test images, in nats.
+        params: the classifier's weights, a pytree.
+        accuracy: share of the test images that it classifies correctly.
+        real: moments of the train images' features.
+        floor: Frechet distance of the test images' features to `real`.
+        entropy: entropy, in nats, of the histogram of the classes that it predicts for the test images.
     """
 
     params: Any
@@ -70,11 +70,11 @@ def train_judge(
     """Trains it with Adam from seed 0: the same images give the same judge.
 
     Args:
-        train: (samples, height, width, 1), as the discriminator sees them.
-        labels: (samples,), 0 to 9.
-        test: as train.
-        test_labels: as labels.
-        epochs: over the train images.
+        train: training images as the discriminator sees them, (samples, height, width, 1).
+        labels: their classes, (samples,), 0 to 9.
+        test: test images, (test samples, height, width, 1).
+        test_labels: their classes, (test samples,), 0 to 9.
+        epochs: number of passes over the training images.
     """
     options = CPU_OPTIONS if jax.default_backend() == "cpu" else {}
     model, rule = Classifier(), optax.adam(_RATE)

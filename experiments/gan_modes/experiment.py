@@ -36,7 +36,7 @@ from pydantic.dataclasses import dataclass
 
 from experiments.gan_modes import mixtures
 from experiments.gan_modes.report import report
-from experiments.gan_modes.training import Architecture, Look, Row, train
+from experiments.gan_modes.training import Architecture, Evaluation, Row, train
 from experiments.lab.run import cli, store
 from experiments.lab.run.errors import LabError
 from experiments.lab.run.experiment import carry_out
@@ -152,7 +152,7 @@ def groups_of(config: Config) -> list[Group]:
     ]
 
 
-def to_records(config: Config, mixture: str, row: Row, life: Look) -> list[store.Record]:
+def to_records(config: Config, mixture: str, row: Row, life: Evaluation) -> list[store.Record]:
     """A row for every look at a pair; the last one of seed 0 keeps samples."""
     optimizer = next(name for name, (rate, _) in OPTIMIZERS.items() if np.float32(rate) == row.learning_rate)
     slopes = row.discriminator_slope, row.generator_slope

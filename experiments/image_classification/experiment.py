@@ -33,7 +33,7 @@ from experiments.image_classification.plain_cnn import PlainCNN
 from experiments.image_classification.rectifier import INITIAL_SLOPE
 from experiments.image_classification.report import report
 from experiments.image_classification.resnet import ResNet
-from experiments.image_classification.training import SHAPES, Row, Seen, begin, look, step
+from experiments.image_classification.training import SHAPES, Row, Seen, evaluate, initialise, step
 from experiments.lab.data import batches
 from experiments.lab.data import datasets as data
 from experiments.lab.run import cli, store
@@ -136,9 +136,9 @@ def groups_of(config: Config) -> list[Loop]:
         groups.append(
             Loop(
                 network,
-                functools.partial(begin, config=config, model=model),
-                functools.partial(step, config=config, model=model),
-                functools.partial(look, model=model),
+                functools.partial(initialise, model=model, steps=config.steps, batch_size=config.batch_size),
+                functools.partial(step, model=model, steps=config.steps, target_loss=config.target_loss),
+                functools.partial(evaluate, model=model),
                 looks_of(config),
                 [
                     Row(np.float32(SLOPES[name]), np.float32(rate), np.uint32(seed))

@@ -31,14 +31,15 @@ from pydantic.dataclasses import dataclass
 
 from experiments.lab.data import batches
 from experiments.lab.data import datasets as data
-from experiments.lab.nets.mlp import MLP, cross_entropy, look
-from experiments.lab.nets.watch import unwatched, watch
+from experiments.lab.nets.layers import measures_of
+from experiments.lab.nets.mlp import MLP, cross_entropy, losses_and_logits
 from experiments.lab.run import cli, store
 from experiments.lab.run.errors import LabError
 from experiments.lab.run.experiment import carry_out
 from experiments.lab.run.settings import Count, Distinct, Finite, Flags, Positive, Several, Widths
 from experiments.lab.run.sweep import Group
 from experiments.learning_rate_map.report import report
+from jax_leaky import value_and_census
 
 NAME = "learning_rate_map"
 OPTIMIZERS = {"sgd": functools.partial(optax.sgd, momentum=0.9), "adam": optax.adam}
@@ -113,12 +114,12 @@ class Row(NamedTuple):
 
 
 class Life(NamedTuple):
-    """What is kept of a network.
+    """Records of one network's training.
 
     Attributes:
-        losses: the test loss every few steps, from step 0: (looks,).
-        accuracy: on the test images at the end.
-        never_active: the share of each hidden layer's units, before training and after: (2, layers).
+        losses: mean cross-entropy on the test images every few steps, from step 0, (evaluations,).
+        accuracy: share of the test images that are classified correctly at the end, ().
+        never_active: share of each hidden layer's units that are never active, before and after training, (2, layers).
     """
 
     losses: Array
@@ -127,7 +128,7 @@ class Life(NamedTuple):
 
 
 def train(row: Row, images: batches.Images, *, config: Config, optimizer: str) -> Life:
-    """One network's whole life."""
+    """Trains one network from its initialisation."""
     model, slope = MLP(config.hidden), row.negative_slope
     rule = OPTIMIZERS[optimizer](row.learning_rate)
     start_key, batch_key = jax.random.split(jax.random.key(row.seed))
@@ -150,9 +151,11 @@ def train(row: Row, images: batches.Images, *, config: Config, optimizer: str) -
         return carry, cross_entropy(model, carry[0], probe, images.test_labels, slope)
 
     def at(params: Any) -> tuple[Array, Array]:
-        seen = look(model, params, probe, images.test_labels, slope)
-        layers, _ = watch(seen, slope, unwatched(config.hidden), True)
-        return (seen.logits.argmax(-1) == images.test_labels).mean(), layers["never_active"]
+        # With gradients, so that a network whose loss has diverged has no measures in any layer.
+        (_, logits), census = value_and_census(losses_and_logits, gradients=True)(
+            model, params, probe, images.test_labels, slope
+        )
+        return (logits.argmax(-1) == images.test_labels).mean(), measures_of(census)["never_active"]
 
     first = cross_entropy(model, params, probe, images.test_labels, slope)
     ordered = order.reshape(spans, config.every, config.batch_size)

@@ -36,7 +36,16 @@ from experiments.object_detection.boxes import Detections, targets_of
 from experiments.object_detection.canvases import Canvases
 from experiments.object_detection.mean_average_precision import mean_average_precision, require
 from experiments.object_detection.report import report
-from experiments.object_detection.training import Data, Row, Seen, begin, look, step
+from experiments.object_detection.training import (
+    Data,
+    Row,
+    Seen,
+    evaluate,
+    initialise,
+    model_of,
+    optimizer_of,
+    step,
+)
 
 NAME = "object_detection"
 SHOWN, SHOWN_SCORE = 6, 0.3  # canvases whose boxes are kept, of seed 0, and the score from which a box is
@@ -117,12 +126,19 @@ def looks_of(config: Config) -> list[int]:
 def groups_of(config: Config, truth: Canvases) -> list[Loop]:
     """One compiled step for all slopes; seeds outermost, so that a run that is cut short has whole pairs."""
     table = itertools.product(range(config.seeds), config.negative_slopes)
+    model, optimizer = model_of(config.width), optimizer_of(config.learning_rate, config.steps)
     return [
         Loop(
             "detectors",
-            functools.partial(begin, config=config),
-            functools.partial(step, config=config),
-            functools.partial(look, config=config),
+            functools.partial(
+                initialise,
+                model=model,
+                optimizer=optimizer,
+                steps=config.steps,
+                batch_size=config.batch_size,
+            ),
+            functools.partial(step, model=model, optimizer=optimizer),
+            functools.partial(evaluate, model=model),
             looks_of(config),
             [Row(np.float32(slope), np.uint32(seed)) for seed, slope in table],
             functools.partial(to_records, config, truth),

@@ -38,7 +38,7 @@ from experiments.lab.run.errors import LabError
 from experiments.lab.run.experiment import carry_out
 from experiments.lab.run.loop import Loop, loop
 from experiments.lab.run.settings import Count, Flags, Positive, Several, Widths
-from experiments.plasticity.permuted_tasks import Record, Row, Setting, begin, look, step
+from experiments.plasticity.permuted_tasks import Record, Row, Setting, evaluate, initialise, step
 from experiments.plasticity.report import report
 
 NAME = "plasticity"
@@ -136,9 +136,9 @@ def groups_of(config: Config) -> list[Loop]:
     return [
         Loop(
             "networks",
-            functools.partial(begin, setting=setting),
+            functools.partial(initialise, setting=setting),
             functools.partial(step, setting=setting),
-            look,
+            evaluate,
             range(1, config.tasks // config.every + 1),
             rows,
             functools.partial(to_records, config),

@@ -1,9 +1,10 @@
-"""The life of one network over tasks without an end: the same images, their pixels in a new order for each task.
+"""Training of one network on a sequence of tasks: the same images, their pixels in a new order for each task.
 
-For `experiments.lab.run.loop`: a step is a few tasks, so that a network of hours is not one call of XLA that hears no
-Ctrl-C. A ReLU unit that fires on none of a task's images receives no gradient from any of them and cannot move its
-incoming weights. Whether such a unit comes back is counted per layer, because the layers below it may move its inputs;
-nothing is below the first hidden layer, whose inputs stay as they are within a task.
+The functions are for `experiments.lab.run.loop`: a step is a few tasks, so that training of hours is not a single call
+of XLA, which Ctrl-C cannot interrupt. A ReLU unit that is active on none of a task's images receives no gradient from
+any of them and cannot move its incoming weights. Whether such a unit is revived is counted per layer, because the
+layers below it may move its inputs; nothing is below the first hidden layer, whose inputs stay as they are within a
+task.
 
 References:
     Dohare et al.: Loss of plasticity in deep continual learning, Nature 632, 2024.
@@ -33,10 +34,10 @@ class Row(NamedTuple):
     """One network.
 
     Attributes:
-        negative_slope: of its activation.
-        gain_slope: that its first weights are made for.
-        tau: up to which dormant score a unit begins anew after a task; negative for never.
-        seed: of weights, tasks and batches.
+        negative_slope: slope of the activation, ().
+        gain_slope: slope that the scale of the initial weights is computed for, ().
+        tau: dormant score up to which a unit is reset after a task, (); negative for never.
+        seed: seed of weights, tasks and batches, ().
     """
 
     negative_slope: np.float32
@@ -46,16 +47,16 @@ class Row(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """What all networks share.
+    """Settings that all networks share.
 
     Attributes:
-        hidden: the widths of the hidden layers.
-        tasks: random orders of the pixels, one after the other.
-        every: how many tasks one record takes together; divides `tasks`.
-        images: of each task.
-        batch_size: images per step.
-        step_size: of stochastic gradient descent without momentum.
-        probe: units are counted on the first so many images of the task.
+        hidden: widths of the hidden layers.
+        tasks: number of tasks, each a random order of the pixels.
+        every: number of tasks that one record combines; a divisor of `tasks`.
+        images: number of images in each task.
+        batch_size: number of images in a step.
+        step_size: learning rate of stochastic gradient descent without momentum.
+        probe: number of the task's first images on which units are counted.
     """
 
     hidden: tuple[int, ...]
@@ -68,12 +69,12 @@ class Setting(NamedTuple):
 
 
 class Shares(NamedTuple):
-    """Of one task, or the means over several.
+    """Measures of one task, or their means over several.
 
     Attributes:
-        online_accuracy: of the predictions before each update.
-        never_active: the share of hidden units at the task's end.
-        effective_rank: of the last hidden layer's activations at the task's end.
+        online_accuracy: share of correct predictions before each update, ().
+        never_active: share of hidden units that are never active at the task's end, ().
+        effective_rank: effective rank of the last hidden layer's activations at the task's end, ().
     """
 
     online_accuracy: Array
@@ -82,17 +83,17 @@ class Shares(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """Units of each hidden layer, (layers,), in one task, or the sums over several. Silent: never active.
+    """Numbers of units of each hidden layer, (layers,), in one task, or their sums over several.
 
     Attributes:
-        silent: at the task's start, on its inputs.
-        revived: how many of those are not silent at its end.
-        died: units that are silent at its end alone.
-        from_below: of the revived, those that fire with the incoming weights of the start on what the layers below
-            give at the end; in the first hidden layer there can be none.
-        by_itself: of the revived, those that fire with the incoming weights of the end on what the layers below gave at
-            the start; in the first hidden layer it is all of them.
-        unmoved: of the silent, those whose incoming weights and bias at the end are those of the start, to the bit.
+        silent: units that are never active at the task's start, on its inputs.
+        revived: those of them that are active at its end.
+        died: units that are never active at the task's end but were active at its start.
+        from_below: those of the revived that are active with the incoming weights of the start on what the layers below
+            give at the end; the first hidden layer can have none.
+        by_itself: those of the revived that are active with the incoming weights of the end on what the layers below
+            gave at the start; in the first hidden layer these are all of the revived.
+        unmoved: never-active units whose incoming weights and bias at the end equal those of the start, to the bit.
     """
 
     silent: Array
@@ -107,9 +108,9 @@ class Record(NamedTuple):
     """One task, or several taken together.
 
     Attributes:
-        shares: of all hidden layers.
-        counts: of each.
-        restarted: units that ReDo began anew after the task; the sum over several.
+        shares: measures over all hidden layers.
+        counts: numbers of units in each hidden layer.
+        restarted: number of units that ReDo reset after the task, (); the sum over several.
     """
 
     shares: Shares
@@ -118,12 +119,12 @@ class Record(NamedTuple):
 
 
 class State(NamedTuple):
-    """A network in its life.
+    """A network in training.
 
     Attributes:
-        params: its weights.
-        number: records made.
-        record: the last of them; zeros before the first.
+        params: weights of the network.
+        number: number of records made, ().
+        record: last record; zeros before the first.
     """
 
     params: Params
@@ -148,7 +149,7 @@ def count(z: Array, negative_slope: ArrayLike) -> tuple[Array, Array]:
 
 
 def compare(before: Params, after: Params, probe: Array, negative_slope: ArrayLike) -> Counts:
-    """What has become of the hidden units between two moments, by layer."""
+    """How the hidden units have changed between two times, by layer."""
     layers = []
     lower_before = lower_after = probe
     for place in range(len(before) - 1):
@@ -174,8 +175,8 @@ def compare(before: Params, after: Params, probe: Array, negative_slope: ArrayLi
     return jax.tree.map(lambda *values: jnp.stack(values), *layers)
 
 
-def begin(row: Row, images: batches.Images, *, setting: Setting) -> State:
-    """The first weights."""
+def initialise(row: Row, images: batches.Images, *, setting: Setting) -> State:
+    """The initial weights, and an empty record."""
     key, _ = jax.random.split(jax.random.key(row.seed))
     none, by_layer = jnp.float32(0), jnp.zeros(len(setting.hidden))
     record = Record(Shares(none, none, none), Counts(*[by_layer] * len(Counts._fields)), none)
@@ -234,7 +235,7 @@ def step(row: Row, state: State, images: batches.Images, *, setting: Setting) ->
     return State(params, state.number + 1, record)
 
 
-def look(row: Row, state: State, images: batches.Images) -> Record:  # noqa: ARG001 - what the engine gives
+def evaluate(row: Row, state: State, images: batches.Images) -> Record:  # noqa: ARG001 - what the engine gives
     """The last record."""
     return state.record
 

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jax_leaky._census import _visit
+from jax_leaky._census import _gradient, _visit
 from jax_leaky._census._result import Census
 from jax_leaky._tracing import Traced
 
@@ -16,13 +16,15 @@ def value_and_census(
     *,
     sites: str | Sequence[str] | None = None,
     unit_axis: int | Mapping[str, int] = -1,
+    gradients: bool = False,
     rare_below: float = 0.01,
 ) -> Callable[..., tuple[Any, Census]]:
     """The same function, which also returns the census of its call: one line in a jitted train step.
 
     Values and gradients are those of `fn`; no gradient flows through the counts. It composes with jit, grad, vmap
     and scan. What the step returns is all that is counted: return the `Census` to add them up over steps, or
-    `Census.scalars()` for a logger, or only some of those.
+    `Census.scalars()` for a logger, or only some of those. In a trace the measures of a site are arrays, in
+    `census[name].summary.layer` and `.per_unit`: return those that are wanted, and XLA counts no others.
 
     A step has no room to spare, so this counts on the output of a relu or leaky_relu where `census` counts on its
     input: NaN and infinity are non-finite in both, but minus infinity, which a relu turns into 0, counts here as not
@@ -32,13 +34,18 @@ def value_and_census(
         fn: as for `census`; the changes of an NNX module are kept, as in any call of it.
         sites: names of sites, or patterns with `*`; all sites if None.
         unit_axis: as for `census`.
+        gradients: whether dL/dz of each sample is counted too (`grad_dead`, `grad_score`); `fn` is then a loss. It
+            returns a scalar, an array with a value for each sample, or either in a tuple `(loss, auxiliary)`: a sum
+            or mean over samples that do not meet each other. This runs the backward pass of `fn` down to its
+            first activation, whatever the caller differentiates.
         rare_below: a unit is rare that fires on less than this share of samples.
 
     Returns:
         A function of the arguments of `fn` that returns `(fn(*args), census)`.
 
     Raises:
-        TypeError: from the returned function: `fn` is not callable or does not trace.
+        TypeError: from the returned function: `fn` is not callable or does not trace, or with `gradients` its
+            output is no loss.
         ValueError: from the returned function: `fn` has no activation, none that `sites` names, or `unit_axis`
             is no axis of an input.
 
@@ -96,7 +103,8 @@ def value_and_census(
     def counted(*args: Any, **kwargs: Any) -> tuple[Any, Census]:
         traced = Traced("value_and_census", fn, args, kwargs)
         chosen = _visit.choose("value_and_census", traced, sites, unit_axis)
-        out, records = _visit.run(traced, chosen, lean=True)
+        run = _gradient.run if gradients else _visit.run
+        out, records = run(traced, chosen, lean=True)
         return out, Census(records, chosen.sites.opaque, rare_below)
 
     return counted

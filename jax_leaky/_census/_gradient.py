@@ -26,29 +26,38 @@ _FIGURES = 5
 _PART = 12
 
 
-def run(traced: Traced, chosen: _visit.Chosen) -> tuple[Any, list[Record]]:
-    """The loss, and the records of the chosen sites with what their gradients are."""
+def run(traced: Traced, chosen: _visit.Chosen, *, lean: bool = False) -> tuple[Any, list[Record]]:
+    """The function's result, and the records of the chosen sites with what their gradients are.
 
-    def loss(zeros: dict[str, Array]) -> tuple[Array, list[Record]]:
+    Args:
+        traced: the function.
+        chosen: the sites to count, with the axes of their units.
+        lean: as for `_visit.run`.
+    """
+
+    def loss(zeros: dict[str, Array]) -> tuple[Array, tuple[Any, Any, list[Record]]]:
         def tap(site: Site, z: Array, steps: tuple[Array, ...]) -> Array:
             layer = tuple(step for loop, step in zip(site.loops, steps, strict=True) if loop.over_layers)
             return _probe(chosen.axes[site.name], z, zeros[site.name][layer])
 
-        result, records = _visit.run(traced, chosen, tap=tap)
-        return _scalar(result), records
+        seen = _visit.run_pure(traced, chosen, lean=lean, tap=tap)
+        return _scalar(traced.who, seen[0]), seen
 
     shapes = {site.name: _shape(site, chosen.units(site)) for site in chosen.sites if not site.fixed}
     zeros = {name: jnp.zeros(shape, jnp.float32) for name, shape in shapes.items()}
     try:
-        figures, records = jax.grad(loss, has_aux=True)(zeros)
+        figures, (result, state, records) = jax.grad(loss, has_aux=True)(zeros)
     except ValueError as error:
         if "everse-mode differentiation" not in str(error):
             raise
         raise ValueError(
-            "census: gradients=True needs the derivative of the loss, and there is none through a while loop: "
+            f"{traced.who}: gradients=True needs the derivative of the loss, and there is none through a while loop: "
             "use lax.scan, or a fori_loop with a number of steps that is known."
         ) from error
-    return None, [_with_gradient(r, figures[r.info.name]) if r.info.name in figures else r for r in records]
+    traced.write_back(state)
+    # A function of whose result a derivative is taken has no derivative through what is counted.
+    figures = jax.lax.stop_gradient(figures)
+    return result, [_with_gradient(r, figures[r.info.name]) if r.info.name in figures else r for r in records]
 
 
 def _shape(site: Site, units: int) -> tuple[int, ...]:
@@ -56,12 +65,12 @@ def _shape(site: Site, units: int) -> tuple[int, ...]:
     return *layers, units, _FIGURES
 
 
-def _scalar(result: Any) -> Array:
+def _scalar(who: str, result: Any) -> Array:
     loss = result[0] if isinstance(result, tuple) and len(result) == 2 else result
     if not (isinstance(loss, jax.Array) and jnp.issubdtype(loss.dtype, jnp.floating)):
         kind = f"an array of {loss.dtype}" if isinstance(loss, jax.Array) else f"a {type(loss).__name__}"
         raise TypeError(
-            f"census: gradients=True takes fn for a loss, but it returned {kind}: return a scalar, one value per "
+            f"{who}: gradients=True takes fn for a loss, but it returned {kind}: return a scalar, one value per "
             "sample, or (loss, auxiliary)."
         )
     return jnp.sum(loss)

@@ -73,6 +73,15 @@ def run(traced: Traced, chosen: Chosen, *, lean: bool = False, tap: Any = None) 
         lean: whether only the figures are counted that a training step can afford.
         tap: as in `Visitor`.
     """
+    result, state, records = run_pure(traced, chosen, lean=lean, tap=tap)
+    traced.write_back(state)
+    return result, records
+
+
+def run_pure(
+    traced: Traced, chosen: Chosen, *, lean: bool = False, tap: Any = None
+) -> tuple[Any, Any, list[Record]]:
+    """As `run`, with the state of NNX modules in the middle, which is not written back yet."""
     names = frozenset(chosen.sites.names)
     visitor = Visitor(
         wants=lambda site: site.name in names,
@@ -81,8 +90,8 @@ def run(traced: Traced, chosen: Chosen, *, lean: bool = False, tap: Any = None) 
         stacks=lambda loop: loop.over_layers,
         tap=tap,
     )
-    result, found = traced.run(visitor)
-    return result, [_settled(site, found[site.name], chosen.axes[site.name]) for site in chosen.sites]
+    result, state, found = traced.run_pure(visitor)
+    return result, state, [_settled(site, found[site.name], chosen.axes[site.name]) for site in chosen.sites]
 
 
 def _record(site: Site, visit: Visit, axes: dict[str, int], lean: bool) -> _Tallied:

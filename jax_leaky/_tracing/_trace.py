@@ -23,6 +23,7 @@ class Traced:
     flags, strings and NumPy arrays, reaches the function as it is, and so does what it returns.
 
     Attributes:
+        who: the public function that asks, for messages.
         sites: the activations found.
         hides: whether the function takes a derivative itself that may hold activations not recognised there: JAX
             writes some of them down in other equations than those of the function.
@@ -40,6 +41,7 @@ class Traced:
     def __init__(self, who: str, fn: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> None:
         if not callable(fn):
             raise TypeError(f"{who}: fn must be callable, got {type(fn).__name__}.")
+        self.who = who
         self._functional: _nnx.Functional | None = None
         self._plan: Plan | None = None
         self.hides = False
@@ -82,8 +84,15 @@ class Traced:
             visitor: what is done at the sites.
             write_back: whether NNX modules take the state that the call leaves them in.
         """
+        result, state, records = self.run_pure(visitor)
+        if write_back:
+            self.write_back(state)
+        return result, records
+
+    def run_pure(self, visitor: Visitor) -> tuple[Any, Any, Records]:
+        """The function's result, the state in which the call leaves NNX modules (for `write_back`), and the records."""
         if self._plan is None:
-            return self._unobserved(), {}
+            return self._unobserved(), None, {}
         if visitor.only_records and not self._has_effects and not internals.is_staging():
             # Run at once, JAX compiles some functions as one (jnp.var, the gradient of a matrix product) whose
             # equations, run one by one, may round otherwise. So the function runs itself, and replay runs beside it,
@@ -93,12 +102,17 @@ class Traced:
             result = self._call()
         else:
             result, records = self._replay(visitor)
+        state = None
         if self._functional is not None:
             result, state = result
-            if write_back:
-                self._functional.write_back(state)
         ordered = {name: records[name] for name in self.sites.names if name in records}
-        return result, jax.tree.map(jax.numpy.asarray, ordered)  # remat gives constants back as NumPy arrays
+        # remat gives constants back as NumPy arrays
+        return result, state, jax.tree.map(jax.numpy.asarray, ordered)
+
+    def write_back(self, state: Any) -> None:
+        """Puts the state that `run_pure` returned into the user's NNX modules."""
+        if self._functional is not None:
+            self._functional.write_back(state)
 
     def _replay(self, visitor: Visitor) -> tuple[Any, Records]:
         assert self._plan is not None

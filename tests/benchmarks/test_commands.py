@@ -45,7 +45,7 @@ def test_times_are_medians_of_the_processes_medians(monkeypatch):
     )
 
     def lines(_title, module, *_arguments):
-        if module == "residual_figures":
+        if module == "residuals.figures":
             return [{"block": BLOCK, "activation": name} for name in ("jax.nn", "bits")]
         return [{"block": BLOCK, "activation": name, "seconds": took} for name, took in next(seconds).items()]
 

@@ -1,4 +1,4 @@
-"""`value_and_census` inside jitted training steps: the step stays what it was, and the counts are those of its batch."""
+"""`value_and_census` in jitted training steps: the step stays what it was, the counts are those of its batch."""
 
 from typing import Any
 

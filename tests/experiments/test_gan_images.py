@@ -114,7 +114,7 @@ def test_a_step_is_adam_on_each_players_own_loss():
     setup = image_gan.Setup(8, 4, False, 16, 40)
     pixels = np.random.default_rng(0).integers(0, 256, (50, 64)).astype(np.uint8)
     material, row = image_gan.Material(pixels, None), image_gan.Row(np.float32(0.2), np.uint32(3))
-    state = image_gan.begin(row, material, setup=setup)
+    state = image_gan.initialise(row, material, setup=setup)
     after = image_gan.step(row, state, material, setup=setup)
 
     image_key, noise_key = jax.random.split(jax.random.fold_in(state.key, 0))

@@ -1,4 +1,3 @@
-import dataclasses
 import json
 
 import jax
@@ -71,11 +70,12 @@ def test_networks_of_one_seed_begin_alike_whatever_the_activation(images):
     config = experiment.Config(**SMOKE | {"networks": ("cnn", "resnet")})
     for network in config.networks:
         ours, theirs = (
-            classifier.begin(
+            classifier.initialise(
                 classifier.Row(np.float32(0.25), np.float32(0.05), np.uint32(3)),
                 images,
-                config=config,
                 model=experiment.network_of(network, config, learned=learned),
+                steps=config.steps,
+                batch_size=config.batch_size,
             )
             for learned in (False, True)
         )
@@ -90,7 +90,7 @@ def test_the_smoothed_loss_and_the_step_that_reached_the_target(images):
     config = experiment.Config(**SMOKE | {"steps": 12})
     model = experiment.network_of("cnn", config, learned=False)
     row = classifier.Row(np.float32(0.2), np.float32(0.05), np.uint32(0))
-    state = classifier.begin(row, images, config=config, model=model)
+    state = classifier.initialise(row, images, model=model, steps=config.steps, batch_size=config.batch_size)
     losses, means = [], []
     for number in range(12):
         chosen = np.asarray(state.order[number])
@@ -100,12 +100,11 @@ def test_the_smoothed_loss_and_the_step_that_reached_the_target(images):
         losses.append((np.log(np.exp(logits).sum(1)) - right).mean())
         weights = 0.98 ** np.arange(len(losses))[::-1]
         means.append(np.average(losses, weights=weights))
-        state = classifier.step(row, state, images, config=config, model=model)
+        state = classifier.step(row, state, images, model=model, steps=12, target_loss=config.target_loss)
         assert float(state.loss) == pytest.approx(means[-1], rel=1e-3)
-    target = dataclasses.replace(config, target_loss=means[6])
-    state = classifier.begin(row, images, config=target, model=model)
+    state = classifier.initialise(row, images, model=model, steps=12, batch_size=config.batch_size)
     for _ in range(12):
-        state = classifier.step(row, state, images, config=target, model=model)
+        state = classifier.step(row, state, images, model=model, steps=12, target_loss=means[6])
     assert int(state.reached) == 1 + next(at for at, mean in enumerate(means) if mean <= means[6] + 1e-6)
 
 
@@ -113,12 +112,12 @@ def test_the_census_counts_what_the_model_computes(images):
     config = experiment.Config(**SMOKE)
     model = experiment.network_of("cnn", config, learned=False)
     row = classifier.Row(np.float32(0.0), np.float32(0.05), np.uint32(0))
-    state = classifier.begin(row, images, config=config, model=model)
+    state = classifier.initialise(row, images, model=model, steps=config.steps, batch_size=config.batch_size)
     # A bias of -100 silences a channel of the first layer.
     first = state.params["Conv_0"]
     bias = first["bias"].at[5].set(-100.0)
     state = state._replace(params=state.params | {"Conv_0": first | {"bias": bias}})
-    seen = classifier.look(row, state, images, model=model)
+    seen = classifier.evaluate(row, state, images, model=model)
     site = next(iter(seen.census))
     assert site.n == len(images.test_labels) * 16
     assert 5 in site.where("never_active").tolist()

@@ -133,7 +133,7 @@ def test_lives_against_numpy(slope):
     for seed in range(4):
         row = permuted_tasks.Row(np.float32(slope), np.float32(0), np.float32(-1), np.uint32(seed))
         keys = jax.random.split(jax.random.split(jax.random.key(row.seed))[1], SETTING.tasks)
-        state = permuted_tasks.begin(row, TINY, setting=SETTING)
+        state = permuted_tasks.initialise(row, TINY, setting=SETTING)
         # Some units of the first layer are silent from the start.
         first = state.params["Dense_0"]
         first["bias"] = first["bias"].at[:3].set(jnp.array([-2.5, -3.5, -4.5]))
@@ -213,7 +213,7 @@ def test_records_do_not_depend_on_how_many_tasks_they_hold():
     for every in (1, 3):
         setting = SETTING._replace(every=every)
         step = jax.jit(functools.partial(permuted_tasks.step, setting=setting))
-        state, lives[every] = permuted_tasks.begin(row, TINY, setting=setting), []
+        state, lives[every] = permuted_tasks.initialise(row, TINY, setting=setting), []
         for _ in range(6 // every):
             state = step(row, state, TINY)
             lives[every].append(state.record)

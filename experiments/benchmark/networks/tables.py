@@ -22,8 +22,8 @@ def to_markdown(found: dict[str, Parts], remarks: str) -> str:
     """Memory at the published shapes for each platform, time and memory of the steps that ran, and where ours loses.
 
     Args:
-        found: by platform and network, what `networks.describe` and `networks.measure` gave.
-        remarks: what was found out about the figures, in Markdown.
+        found: results of the benchmark's `describe` and `measure`, by platform and network.
+        remarks: explanations of the figures, in Markdown.
     """
     lines = [
         "# Networks in the wild",

@@ -160,7 +160,7 @@ class Trainer:
     """Training steps of one network, as often as they are timed.
 
     Attributes:
-        model: the network.
+        model: PyTorch module that is trained.
     """
 
     def __init__(self, name: str, inputs: Sequence[Any], compiled: bool) -> None:

@@ -21,9 +21,9 @@ class Cost(NamedTuple):
     """What a program, or a part of it, does.
 
     Attributes:
-        kernels: operations that run.
-        bytes_moved: what they read from and write to the device's main memory, each array once per operation.
-        cycles: the TPU compiler's estimate; 0 from other compilers.
+        kernels: number of operations that run.
+        bytes_moved: bytes read from and written to the device's main memory, each array once per operation.
+        cycles: TPU compiler's estimate of the cycles; 0 from other compilers.
     """
 
     kernels: int = 0

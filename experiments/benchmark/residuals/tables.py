@@ -22,8 +22,8 @@ def to_markdown(found: dict[str, Any], tried: str) -> str:
     """One section per platform, after the ratios that the default is chosen by.
 
     Args:
-        found: what `residuals.describe` and `residuals.measure` gave, by platform.
-        tried: what else was tried, in Markdown.
+        found: results of the benchmark's `describe` and `measure`, by platform.
+        tried: other ideas that were measured, in Markdown.
     """
     lines = ["# What the backward pass of a leaky ReLU costs", "", *_verdict(found)]
     for platform, part in found.items():

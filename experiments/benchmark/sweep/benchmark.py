@@ -20,7 +20,6 @@ from experiments.benchmark.sweep import matrix_rate
 from experiments.dead_neurons import experiment as dead_neurons
 from experiments.lab.data import batches
 from experiments.lab.data import datasets as data
-from experiments.lab.nets.watch import recorded_steps
 from experiments.lab.run import devices, store
 from experiments.lab.run.sweep import compile_groups, execute
 
@@ -65,16 +64,16 @@ def operations_per_network(
     the first layer's inputs, which need no gradient; a record needs no weights' gradients.
 
     Args:
-        config: of the experiment.
-        features: of an image.
-        samples: test images that a record looks at.
-        classes: of the last layer.
+        config: the experiment's configuration.
+        features: number of pixels in an image.
+        samples: number of test images on which a record evaluates the network.
+        classes: number of units in the last layer.
     """
     widths = (features, *config.hidden, classes)
     products = [inputs * outputs for inputs, outputs in itertools.pairwise(widths)]
     step = 2 * config.batch_size * (3 * sum(products) - products[0])
     record = 2 * samples * (2 * sum(products) - products[0])
-    return config.steps * step + len(recorded_steps(config.steps)) * record
+    return config.steps * step + len(dead_neurons.recorded_steps(config.steps)) * record
 
 
 def run(flags: argparse.Namespace) -> None:
@@ -96,7 +95,7 @@ def run(flags: argparse.Namespace) -> None:
                 execute(program, placed, folder, counted.append, first * len(program.group.rows), rows)
             found["sweep"].append(sum(counted) * config.steps / (time.perf_counter() - began))
             if torch is not None:
-                records = recorded_steps(config.steps)
+                records = dead_neurons.recorded_steps(config.steps)
                 found[_TORCH].append(torch.one_process(seed, records))
                 found[_TORCH_BARE].append(torch.one_process(seed, ()))
                 found[_TORCH_SPREAD].append(torch.one_per_core(seed, records))

@@ -23,11 +23,12 @@ def initial_params(
     """Parameters for `experiments.lab.nets.mlp.MLP`.
 
     Args:
-        initialisation: "uniform": weights and biases uniform in +-1/sqrt(fan_in), the default of PyTorch's layers;
-            "he": normal weights of variance 2 / fan_in, biases zero; "leaky_he": 2 / ((1 + a^2) fan_in).
-        key: of the random numbers; the same key gives "he" and "leaky_he" the same weights but for their size.
-        widths: of the input, the hidden layers and the output.
-        negative_slope: a.
+        initialisation: "uniform" for weights and biases uniform in +-1/sqrt(fan_in), the default of PyTorch's layers;
+            "he" for normal weights of variance 2 / fan_in and biases zero; "leaky_he" for variance 2 / ((1 + a^2)
+            fan_in), a being `negative_slope`.
+        key: random key; the same key gives "he" and "leaky_he" the same weights up to their scale.
+        widths: numbers of inputs, of units in each hidden layer, and of outputs.
+        negative_slope: slope of the activation, which may be traced.
     """
     params = {}
     for layer, (fan_in, units) in enumerate(itertools.pairwise(widths)):
