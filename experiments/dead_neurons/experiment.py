@@ -88,7 +88,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-class Row(NamedTuple):
+class Run(NamedTuple):
     """One network of the sweep: what may differ inside one compiled program."""
 
     negative_slope: np.float32
@@ -112,11 +112,11 @@ class History(NamedTuple):
     layers: dict[str, Array]
 
 
-def train(row: Row, images: batches.Images, *, config: Config, optimizer: str) -> History:
-    """One network's whole life: a pure function, to be compiled once for all rows."""
+def train(run: Run, images: batches.Images, *, config: Config, optimizer: str) -> History:
+    """One network's whole life: a pure function, to be compiled once for all runs."""
     model = MLP(config.hidden)
-    rule = OPTIMIZERS[optimizer](row.learning_rate)
-    start_key, batch_key = jax.random.split(jax.random.key(row.seed))
+    rule = OPTIMIZERS[optimizer](run.learning_rate)
+    start_key, batch_key = jax.random.split(jax.random.key(run.seed))
     params = model.start(start_key, images.train_images.shape[1])
     samples, steps = images.train_images.shape[0], recorded_steps(config.steps)
     order = batches.shuffled_epochs(batch_key, samples, steps[-1], config.batch_size)
@@ -127,7 +127,7 @@ def train(row: Row, images: batches.Images, *, config: Config, optimizer: str) -
         chosen = order[number]
         x, labels = images.standardize(images.train_images[chosen]), images.train_labels[chosen]
         loss, gradient = jax.value_and_grad(cross_entropy, argnums=1)(
-            model, params, x, labels, row.negative_slope
+            model, params, x, labels, run.negative_slope
         )
         updates, state = rule.update(gradient, state, params)
         return optax.apply_updates(params, updates), state, total + loss
@@ -136,8 +136,8 @@ def train(row: Row, images: batches.Images, *, config: Config, optimizer: str) -
         params, state, masks = carry
         first, last = span
         params, state, total = lax.fori_loop(first, last, step, (params, state, jnp.float32(0)))
-        seen = look(model, params, probe, images.test_labels, row.negative_slope)
-        layers, masks = watch(seen, row.negative_slope, masks, last == 0)
+        seen = look(model, params, probe, images.test_labels, run.negative_slope)
+        layers, masks = watch(seen, run.negative_slope, masks, last == 0)
         record = History(
             loss=seen.losses.mean(),
             train_loss=total / (last - first),
@@ -156,19 +156,19 @@ def groups_of(config: Config) -> list[Group]:
     for optimizer in config.optimizers:
         rates = config.learning_rates or LEARNING_RATES[optimizer]
         grid = itertools.product(rates, config.negative_slopes, range(config.seeds))
-        rows = [Row(np.float32(slope), np.float32(rate), np.uint32(seed)) for rate, slope, seed in grid]
+        runs = [Run(np.float32(slope), np.float32(rate), np.uint32(seed)) for rate, slope, seed in grid]
         life = functools.partial(train, config=config, optimizer=optimizer)
-        groups.append(Group(optimizer, life, rows, functools.partial(to_records, optimizer, config)))
+        groups.append(Group(optimizer, life, runs, functools.partial(to_records, optimizer, config)))
     return groups
 
 
-def to_records(optimizer: str, config: Config, row: Row, history: History) -> list[store.Record]:
-    """The rows of rows.jsonl for one network: one per recorded step, a list per measure with a value per layer."""
+def to_records(optimizer: str, config: Config, run: Run, history: History) -> list[store.Record]:
+    """The lines of rows.jsonl for one network: one per recorded step, a list per measure with a value per layer."""
     head = {
         "optimizer": optimizer,
-        "learning_rate": store.number(row.learning_rate),
-        "negative_slope": store.number(row.negative_slope),
-        "seed": int(row.seed),
+        "learning_rate": store.number(run.learning_rate),
+        "negative_slope": store.number(run.negative_slope),
+        "seed": int(run.seed),
     }
     finite = np.isfinite(history.loss) & np.isfinite(history.layers["never_active"]).all(axis=1)
     records = []

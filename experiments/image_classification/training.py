@@ -38,7 +38,7 @@ class Settings(Protocol):
         ...
 
 
-class Row(NamedTuple):
+class Run(NamedTuple):
     """One network.
 
     Attributes:
@@ -97,21 +97,21 @@ def pictures(images: batches.Images, chosen: Array | np.ndarray) -> Array:
     return images.standardize(chosen).reshape(-1, *SHAPES[chosen.shape[-1]])
 
 
-def rule_of(row: Row, config: Settings) -> optax.GradientTransformation:
+def rule_of(run: Run, config: Settings) -> optax.GradientTransformation:
     """The optimiser."""
     decay = optax.cosine_decay_schedule(1.0, config.steps)
-    return optax.sgd(lambda number: row.learning_rate * decay(number), momentum=0.9)
+    return optax.sgd(lambda number: run.learning_rate * decay(number), momentum=0.9)
 
 
-def begin(row: Row, images: batches.Images, *, config: Settings, model: nn.Module) -> State:
+def begin(run: Run, images: batches.Images, *, config: Settings, model: nn.Module) -> State:
     """Weights, and the order of the batches."""
-    start_key, batch_key = jax.random.split(jax.random.key(row.seed))
-    variables = model.init(start_key, pictures(images, images.train_images[:1]), row.negative_slope)
+    start_key, batch_key = jax.random.split(jax.random.key(run.seed))
+    variables = model.init(start_key, pictures(images, images.train_images[:1]), run.negative_slope)
     order = batches.shuffled_epochs(batch_key, len(images.train_images), config.steps, config.batch_size)
     return State(
         variables["params"],
         variables.get("batch_stats", {}),
-        rule_of(row, config).init(variables["params"]),
+        rule_of(run, config).init(variables["params"]),
         order,
         jnp.int32(0),
         jnp.float32(0),
@@ -119,7 +119,7 @@ def begin(row: Row, images: batches.Images, *, config: Settings, model: nn.Modul
     )
 
 
-def step(row: Row, state: State, images: batches.Images, *, config: Settings, model: nn.Module) -> State:
+def step(run: Run, state: State, images: batches.Images, *, config: Settings, model: nn.Module) -> State:
     """One training step."""
     chosen = state.order[state.number]
     x = pictures(images, jnp.asarray(images.train_images)[chosen])
@@ -127,12 +127,12 @@ def step(row: Row, state: State, images: batches.Images, *, config: Settings, mo
 
     def loss_of(params: Any) -> tuple[Array, Any]:
         variables = {"params": params, "batch_stats": state.statistics}
-        logits, changed = model.apply(variables, x, row.negative_slope, mutable=["batch_stats"])
+        logits, changed = model.apply(variables, x, run.negative_slope, mutable=["batch_stats"])
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
         return loss, changed.get("batch_stats", {})
 
     (loss, statistics), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-    updates, momentum = rule_of(row, config).update(gradient, state.momentum, state.params)
+    updates, momentum = rule_of(run, config).update(gradient, state.momentum, state.params)
     number = state.number + 1
     # The first losses weigh as if each had been seen alone, so that the mean begins unbiased.
     weight = (1 - _SMOOTHING) / (1 - _SMOOTHING**number)
@@ -149,11 +149,11 @@ def step(row: Row, state: State, images: batches.Images, *, config: Settings, mo
     )
 
 
-def look(row: Row, state: State, images: batches.Images, *, model: nn.Module) -> Seen:
+def look(run: Run, state: State, images: batches.Images, *, model: nn.Module) -> Seen:
     """The network on the test images, in evaluation mode."""
 
     def forward(variables: Any, x: Array) -> Array:
-        return cast(Array, model.apply(variables, x, row.negative_slope, train=False))
+        return cast(Array, model.apply(variables, x, run.negative_slope, train=False))
 
     variables = {"params": state.params, "batch_stats": state.statistics}
     logits, census = value_and_census(forward)(variables, pictures(images, images.test_images))

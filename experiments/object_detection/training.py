@@ -40,7 +40,7 @@ class Settings(Protocol):
         ...
 
 
-class Row(NamedTuple):
+class Run(NamedTuple):
     """One network.
 
     Attributes:
@@ -110,16 +110,16 @@ def standardized(pixels: Array | np.ndarray) -> Array:
     return jnp.asarray(pixels)[..., None].astype(jnp.float32) / 128 - 0.5
 
 
-def begin(row: Row, given: Data, *, config: Settings) -> State:
+def begin(run: Run, given: Data, *, config: Settings) -> State:
     """Weights, and the order of the batches."""
-    start_key, batch_key = jax.random.split(jax.random.key(row.seed))
-    variables = model_of(config).init(start_key, standardized(given.train_pixels[:1]), row.negative_slope)
+    start_key, batch_key = jax.random.split(jax.random.key(run.seed))
+    variables = model_of(config).init(start_key, standardized(given.train_pixels[:1]), run.negative_slope)
     order = shuffled_epochs(batch_key, len(given.train_pixels), config.steps, config.batch_size)
     moments = rule_of(config).init(variables["params"])
     return State(variables["params"], variables["batch_stats"], moments, order, jnp.int32(0), jnp.float32(0))
 
 
-def step(row: Row, state: State, given: Data, *, config: Settings) -> State:
+def step(run: Run, state: State, given: Data, *, config: Settings) -> State:
     """One training step."""
     chosen = state.order[state.number]
     x = standardized(jnp.asarray(given.train_pixels)[chosen])
@@ -127,7 +127,7 @@ def step(row: Row, state: State, given: Data, *, config: Settings) -> State:
 
     def loss(params: Any) -> tuple[Array, Any]:
         variables = {"params": params, "batch_stats": state.statistics}
-        outputs, changed = model_of(config).apply(variables, x, row.negative_slope, mutable=["batch_stats"])
+        outputs, changed = model_of(config).apply(variables, x, run.negative_slope, mutable=["batch_stats"])
         return loss_of(outputs, wanted), changed["batch_stats"]
 
     (value, statistics), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
@@ -136,11 +136,11 @@ def step(row: Row, state: State, given: Data, *, config: Settings) -> State:
     return State(params, statistics, moments, state.order, state.number + 1, value)
 
 
-def look(row: Row, state: State, given: Data, *, config: Settings) -> Seen:
+def look(run: Run, state: State, given: Data, *, config: Settings) -> Seen:
     """The boxes that the network finds on the test canvases, and what its channels do there."""
 
     def forward(variables: Any, x: Array) -> Array:
-        return cast(Array, model_of(config).apply(variables, x, row.negative_slope, train=False))
+        return cast(Array, model_of(config).apply(variables, x, run.negative_slope, train=False))
 
     variables = {"params": state.params, "batch_stats": state.statistics}
     outputs, census = value_and_census(forward)(variables, standardized(given.test_pixels))

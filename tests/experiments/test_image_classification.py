@@ -72,7 +72,7 @@ def test_networks_of_one_seed_begin_alike_whatever_the_activation(images):
     for network in config.networks:
         ours, theirs = (
             classifier.begin(
-                classifier.Row(np.float32(0.25), np.float32(0.05), np.uint32(3)),
+                classifier.Run(np.float32(0.25), np.float32(0.05), np.uint32(3)),
                 images,
                 config=config,
                 model=experiment.network_of(network, config, learned=learned),
@@ -89,7 +89,7 @@ def test_networks_of_one_seed_begin_alike_whatever_the_activation(images):
 def test_the_smoothed_loss_and_the_step_that_reached_the_target(images):
     config = experiment.Config(**SMOKE | {"steps": 12})
     model = experiment.network_of("cnn", config, learned=False)
-    row = classifier.Row(np.float32(0.2), np.float32(0.05), np.uint32(0))
+    row = classifier.Run(np.float32(0.2), np.float32(0.05), np.uint32(0))
     state = classifier.begin(row, images, config=config, model=model)
     losses, means = [], []
     for number in range(12):
@@ -112,7 +112,7 @@ def test_the_smoothed_loss_and_the_step_that_reached_the_target(images):
 def test_the_census_counts_what_the_model_computes(images):
     config = experiment.Config(**SMOKE)
     model = experiment.network_of("cnn", config, learned=False)
-    row = classifier.Row(np.float32(0.0), np.float32(0.05), np.uint32(0))
+    row = classifier.Run(np.float32(0.0), np.float32(0.05), np.uint32(0))
     state = classifier.begin(row, images, config=config, model=model)
     # A bias of -100 silences a channel of the first layer.
     first = state.params["Conv_0"]
