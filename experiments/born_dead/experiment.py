@@ -25,7 +25,7 @@ import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from experiments.born_dead.random_networks import AT_ONCE, Counts, Row, draw, is_exact, probes_of
+from experiments.born_dead.random_networks import AT_ONCE, Counts, Part, draw, is_exact, probes_of
 from experiments.born_dead.report import report
 from experiments.born_dead.theory import lower_bound, point_death
 from experiments.lab.run import cli, store
@@ -80,9 +80,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def groups_of(config: Config) -> list[Group]:
-    """One compiled program per width and input dimension; its rows share out the networks."""
+    """One compiled program per width and input dimension; its parts share out the networks."""
     firsts = range(0, config.networks, AT_ONCE)
-    rows = [Row(np.uint32(config.seed), np.int32(first), np.int32(config.networks)) for first in firsts]
+    parts = [Part(np.uint32(config.seed), np.int32(first), np.int32(config.networks)) for first in firsts]
     return [
         Group(
             f"width {width}, input dimension {input_dim}",
@@ -93,22 +93,22 @@ def groups_of(config: Config) -> list[Group]:
                 hidden=max(config.depths) - 1,
                 negative_slopes=config.negative_slopes,
             ),
-            rows,
+            parts,
             functools.partial(to_records, config, width, input_dim),
         )
         for width, input_dim in itertools.product(config.widths, config.input_dims)
     ]
 
 
-def to_records(config: Config, width: int, input_dim: int, row: Row, counts: Counts) -> list[store.Record]:
-    """A row's counts for each depth and slope."""
+def to_records(config: Config, width: int, input_dim: int, part: Part, counts: Counts) -> list[store.Record]:
+    """A part's counts for each depth and slope."""
     return [
         {
             "width": width,
             "depth": depth,
             "input_dim": input_dim,
             "negative_slope": slope,
-            "networks": min(AT_ONCE, config.networks - int(row.first)),
+            "networks": min(AT_ONCE, config.networks - int(part.first)),
             **{f"{name}_count": int(count[depth - 2, place]) for name, count in counts._asdict().items()},
         }
         for depth, (place, slope) in itertools.product(config.depths, enumerate(config.negative_slopes))

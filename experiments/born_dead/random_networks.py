@@ -23,12 +23,12 @@ from jax import Array, lax
 from experiments.born_dead import plane
 from jax_leaky import leaky_relu
 
-AT_ONCE = 25_000  # networks of one row of the sweep: seconds, so that little is lost in a kill
+AT_ONCE = 25_000  # networks of one part: seconds, so that little is lost in a kill
 _LEAKY_INPUTS = 16  # nothing dies there, so that more would say no more
 _WEIGHTS = 2**18  # of one layer of all networks that are drawn together: they fit into a core's cache
 
 
-class Row(NamedTuple):
+class Part(NamedTuple):
     """Some of the networks of a cell.
 
     Attributes:
@@ -139,7 +139,7 @@ def with_single_entries(signal: Signal) -> Signal:
 
 
 def draw(
-    row: Row,
+    part: Part,
     probes: dict[str, Array],
     *,
     width: int,
@@ -147,10 +147,10 @@ def draw(
     hidden: int,
     negative_slopes: Sequence[float],
 ) -> Counts:
-    """Draws the networks of a row and counts.
+    """Draws the networks of a part and counts.
 
     Args:
-        row: networks to draw.
+        part: networks to draw.
         probes: inputs (probes, input_dim) by input dimension, as `probes_of` gives them.
         width: number of units in each hidden layer.
         input_dim: number of components of an input.
@@ -159,11 +159,11 @@ def draw(
     """
     inputs = probes[str(input_dim)]
     together = max(1, min(2048, _WEIGHTS // (width * max(width, input_dim))))
-    key = jax.random.fold_in(jax.random.key(row.seed), row.first)
+    key = jax.random.fold_in(jax.random.key(part.seed), part.first)
 
     def block(number: Array) -> Counts:
         place = number * together + jnp.arange(together)
-        counted = (place < AT_ONCE) & (row.first + place < row.networks)
+        counted = (place < AT_ONCE) & (part.first + place < part.networks)
 
         def layer(signals: list[Signal], key: Array) -> tuple[list[Signal], Counts]:
             fan_in = signals[0].h.shape[1]

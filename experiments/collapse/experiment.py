@@ -61,7 +61,7 @@ class Config(Flags):
     """Networks, of seed 0, 1, 2, ..., per combination."""
 
     steps: Count = 10_000
-    """Training steps, of Adam on all points; the networks are looked at after a tenth and three tenths of them too."""
+    """Training steps, of Adam on all points; the networks are evaluated after a tenth and three tenths of them too."""
 
     functions: Several[Literal["abs", "sine", "step"]] = ("abs", "sine", "step")
     """abs: |x|; sine: x sin 5x; step: 1 for x > 0, plus 0.2 sin 5x; on [-sqrt 3, sqrt 3]."""
@@ -99,7 +99,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-class Row(NamedTuple):
+class Block(NamedTuple):
     """A block of networks."""
 
     negative_slope: np.float32
@@ -124,16 +124,18 @@ def explained_share(output: Array, y: Array) -> Array:
     return 1 - ((output - y[:, None]) ** 2).mean(0) / y.var()
 
 
-def train(row: Row, samples: dict[str, Array], *, config: Config, function: str, initialisation: str) -> Fate:
+def train(
+    block: Block, samples: dict[str, Array], *, config: Config, function: str, initialisation: str
+) -> Fate:
     """A block of networks' whole life."""
     x, y = samples["x"], samples[function]
-    keys = jax.vmap(jax.random.key)(row.first + jnp.arange(config.block, dtype=jnp.uint32))
+    keys = jax.vmap(jax.random.key)(block.first + jnp.arange(config.block, dtype=jnp.uint32))
     params = draw(initialisation, keys, config.width, config.depth)
     rule = optax.adam(config.learning_rate)
 
     def loss(params: Any) -> Array:
         # A sum over the networks: their gradients do not mix.
-        return ((outputs(params, x, row.negative_slope) - y[:, None]) ** 2).mean(0).sum()
+        return ((outputs(params, x, block.negative_slope) - y[:, None]) ** 2).mean(0).sum()
 
     def step(_number: Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
         params, state = carry
@@ -141,7 +143,7 @@ def train(row: Row, samples: dict[str, Array], *, config: Config, function: str,
         return optax.apply_updates(params, updates), state
 
     def fate(params: Any) -> Fate:
-        output = outputs(params, x, row.negative_slope)
+        output = outputs(params, x, block.negative_slope)
         # Relative to its own size: a deep leaky network's output can be tiny and yet no constant.
         constant = jnp.ptp(output, axis=0) <= 1e-5 * jnp.abs(output).max(0)
         return Fate(explained_share(output, y), constant)
@@ -157,12 +159,12 @@ def train(row: Row, samples: dict[str, Array], *, config: Config, function: str,
 def groups_of(config: Config) -> list[Group]:
     """One compiled program per function and initialisation."""
     table = itertools.product(range(0, config.seeds, config.block), config.negative_slopes)
-    rows = [Row(np.float32(slope), np.uint32(first)) for first, slope in table]
+    runs = [Block(np.float32(slope), np.uint32(first)) for first, slope in table]
     return [
         Group(
             f"{function}, {initialisation}",
             functools.partial(train, config=config, function=function, initialisation=initialisation),
-            rows,
+            runs,
             functools.partial(to_records, function, initialisation, config),
         )
         for function, initialisation in itertools.product(config.functions, config.initialisations)
@@ -179,22 +181,22 @@ def end_of(explained: float) -> str:
 
 
 def to_records(
-    function: str, initialisation: str, config: Config, row: Row, fate: Fate
+    function: str, initialisation: str, config: Config, block: Block, fate: Fate
 ) -> list[store.Record]:
-    """A row for each network of the block; `collapsed` tells of each look, and the other fields tell of the last."""
+    """A record for each network of the block; `collapsed` tells of each look, and the other fields tell of the last."""
     return [
         {
             "function": function,
             "initialisation": initialisation,
-            "negative_slope": store.number(row.negative_slope),
-            "seed": int(row.first) + place,
+            "negative_slope": store.number(block.negative_slope),
+            "seed": int(block.first) + place,
             "born_constant": bool(fate.constant[0, place]),
             "constant": bool(fate.constant[-1, place]),
             "explained": store.number(fate.explained[-1, place], 4),
             "end": end_of(float(fate.explained[-1, place])),
             "collapsed": [end_of(float(share)) == "collapsed" for share in fate.explained[1:, place]],
         }
-        for place in range(min(config.block, config.seeds - int(row.first)))
+        for place in range(min(config.block, config.seeds - int(block.first)))
     ]
 
 

@@ -89,7 +89,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-class Row(NamedTuple):
+class Run(NamedTuple):
     """One network of the sweep: what may differ inside one compiled program."""
 
     negative_slope: np.float32
@@ -113,11 +113,11 @@ class History(NamedTuple):
     layers: dict[str, Array]
 
 
-def train(row: Row, images: batches.Images, *, config: Config, optimizer: str) -> History:
-    """Trains one network from its initialisation: a pure function, to be compiled once for all rows."""
+def train(run: Run, images: batches.Images, *, config: Config, optimizer: str) -> History:
+    """Trains one network from its initialisation: a pure function, to be compiled once for all runs."""
     model = MLP(config.hidden)
-    rule = OPTIMIZERS[optimizer](row.learning_rate)
-    start_key, batch_key = jax.random.split(jax.random.key(row.seed))
+    rule = OPTIMIZERS[optimizer](run.learning_rate)
+    start_key, batch_key = jax.random.split(jax.random.key(run.seed))
     params = model.start(start_key, images.train_images.shape[1])
     samples, steps = images.train_images.shape[0], recorded_steps(config.steps)
     order = batches.shuffled_epochs(batch_key, samples, steps[-1], config.batch_size)
@@ -128,7 +128,7 @@ def train(row: Row, images: batches.Images, *, config: Config, optimizer: str) -
         chosen = order[number]
         x, labels = images.standardize(images.train_images[chosen]), images.train_labels[chosen]
         loss, gradient = jax.value_and_grad(cross_entropy, argnums=1)(
-            model, params, x, labels, row.negative_slope
+            model, params, x, labels, run.negative_slope
         )
         updates, state = rule.update(gradient, state, params)
         return optax.apply_updates(params, updates), state, total + loss
@@ -139,7 +139,7 @@ def train(row: Row, images: batches.Images, *, config: Config, optimizer: str) -
         params, state, total = lax.fori_loop(first, last, step, (params, state, jnp.float32(0)))
         # A value per sample, so that each gradient is that of the sample's own loss.
         (losses, logits), census = value_and_census(losses_and_logits, gradients=True)(
-            model, params, probe, images.test_labels, row.negative_slope
+            model, params, probe, images.test_labels, run.negative_slope
         )
         record = History(
             loss=losses.mean(),
@@ -165,19 +165,19 @@ def groups_of(config: Config) -> list[Group]:
     for optimizer in config.optimizers:
         rates = config.learning_rates or LEARNING_RATES[optimizer]
         grid = itertools.product(rates, config.negative_slopes, range(config.seeds))
-        rows = [Row(np.float32(slope), np.float32(rate), np.uint32(seed)) for rate, slope, seed in grid]
+        runs = [Run(np.float32(slope), np.float32(rate), np.uint32(seed)) for rate, slope, seed in grid]
         life = functools.partial(train, config=config, optimizer=optimizer)
-        groups.append(Group(optimizer, life, rows, functools.partial(to_records, optimizer, config)))
+        groups.append(Group(optimizer, life, runs, functools.partial(to_records, optimizer, config)))
     return groups
 
 
-def to_records(optimizer: str, config: Config, row: Row, history: History) -> list[store.Record]:
-    """The rows of rows.jsonl for one network: one per recorded step, a list per measure with a value per layer."""
+def to_records(optimizer: str, config: Config, run: Run, history: History) -> list[store.Record]:
+    """The lines of rows.jsonl for one network: one per recorded step, a list per measure with a value per layer."""
     head = {
         "optimizer": optimizer,
-        "learning_rate": store.number(row.learning_rate),
-        "negative_slope": store.number(row.negative_slope),
-        "seed": int(row.seed),
+        "learning_rate": store.number(run.learning_rate),
+        "negative_slope": store.number(run.negative_slope),
+        "seed": int(run.seed),
     }
     finite = np.isfinite(history.loss) & np.isfinite(history.layers["never_active"]).all(axis=1)
     records = []

@@ -85,7 +85,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-class Row(NamedTuple):
+class Run(NamedTuple):
     """One network."""
 
     negative_slope: np.float32
@@ -106,10 +106,10 @@ class Profile(NamedTuple):
     layers: dict[str, Array]
 
 
-def train(row: Row, images: batches.Images, *, config: Config, initialisation: str) -> Profile:
+def train(run: Run, images: batches.Images, *, config: Config, initialisation: str) -> Profile:
     """Trains one network from its initialisation."""
-    model, slope = MLP(config.hidden), row.negative_slope
-    start_key, batch_key = jax.random.split(jax.random.key(row.seed))
+    model, slope = MLP(config.hidden), run.negative_slope
+    start_key, batch_key = jax.random.split(jax.random.key(run.seed))
     widths = (images.train_images.shape[1], *config.hidden, model.classes)
     params = initial_params(initialisation, start_key, widths, slope)
     rule = optax.sgd(config.learning_rate, momentum=0.9)
@@ -148,20 +148,20 @@ def groups_of(config: Config) -> list[Group]:
         same_as_he = initialisation == "leaky_he" and "he" in config.initialisations
         slopes = [slope for slope in config.negative_slopes if slope or not same_as_he]
         table = itertools.product(range(config.seeds), slopes)
-        rows = [Row(np.float32(slope), np.uint32(seed)) for seed, slope in table]
+        runs = [Run(np.float32(slope), np.uint32(seed)) for seed, slope in table]
         life = functools.partial(train, config=config, initialisation=initialisation)
         keep = functools.partial(to_records, initialisation, config)
-        groups += [Group(initialisation, life, rows, keep)] if rows else []
+        groups += [Group(initialisation, life, runs, keep)] if runs else []
     return groups
 
 
-def to_records(initialisation: str, config: Config, row: Row, profile: Profile) -> list[store.Record]:
-    """Two rows for a network, before training and after; a list per measure with a value per layer."""
+def to_records(initialisation: str, config: Config, run: Run, profile: Profile) -> list[store.Record]:
+    """Two records for a network, before training and after; a list per measure with a value per layer."""
     return [
         {
             "initialisation": initialisation,
-            "negative_slope": store.number(row.negative_slope),
-            "seed": int(row.seed),
+            "negative_slope": store.number(run.negative_slope),
+            "seed": int(run.seed),
             "step": step,
             "loss": store.number(profile.loss[place]),
             "test_accuracy": store.number(profile.test_accuracy[place]),

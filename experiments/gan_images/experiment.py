@@ -37,7 +37,7 @@ from experiments.gan_images import training as image_gan
 from experiments.gan_images.frechet import Moments, frechet_distance
 from experiments.gan_images.judge import Judge, entropy, train_judge
 from experiments.gan_images.report import report
-from experiments.gan_images.training import Material, Row, Seen, Setup
+from experiments.gan_images.training import Material, Run, Seen, Setup
 from experiments.lab.data import datasets as data
 from experiments.lab.run import cli, store
 from experiments.lab.run.errors import LabError
@@ -85,10 +85,10 @@ class Config(Flags):
     """Real images per step, and as many generated ones."""
 
     samples: Annotated[int, Field(ge=36)] = 1000
-    """Generated images of each look."""
+    """Generated images of each evaluation."""
 
     looks: Count = 10
-    """How often it is looked at the networks, besides the look before training."""
+    """How many times the networks are evaluated during training, not counting the evaluation before it."""
 
     judge_epochs: Count = 10
     """Over the real images, of the classifier that judges."""
@@ -136,7 +136,7 @@ def groups_of(config: Config, side: int, judge: Judge) -> list[Loop]:
                 functools.partial(image_gan.step, setup=setup),
                 functools.partial(image_gan.evaluate, setup=setup),
                 [place * config.steps // config.looks for place in range(config.looks + 1)],
-                [Row(np.float32(SLOPES[arm]), np.uint32(seed)) for seed, arm in table],
+                [Run(np.float32(SLOPES[arm]), np.uint32(seed)) for seed, arm in table],
                 functools.partial(to_records, config, normalisation, judge),
             )
         )
@@ -144,10 +144,10 @@ def groups_of(config: Config, side: int, judge: Judge) -> list[Loop]:
 
 
 def to_records(
-    config: Config, normalisation: str, judge: Judge, row: Row, life: Sequence[Seen]
+    config: Config, normalisation: str, judge: Judge, run: Run, life: Sequence[Seen]
 ) -> list[store.Record]:
-    """A row for every look at a pair; the last one of seed 0 keeps images."""
-    arm = next(name for name, slope in SLOPES.items() if np.float32(slope) == row.negative_slope)
+    """A record for each evaluation of a pair; the last one of seed 0 keeps images."""
+    arm = next(name for name, slope in SLOPES.items() if np.float32(slope) == run.negative_slope)
     records: list[store.Record] = []
     steps = config.steps // config.looks
     for place, seen in enumerate(life):
@@ -164,8 +164,8 @@ def to_records(
         record: store.Record = {
             "normalisation": normalisation,
             "arm": arm,
-            "negative_slope": store.number(row.negative_slope),
-            "seed": int(row.seed),
+            "negative_slope": store.number(run.negative_slope),
+            "seed": int(run.seed),
             "step": place * steps,
             "modes": int((seen.histogram >= COVERED).sum()) if finite else None,
             "entropy": store.number(entropy(np.asarray(seen.histogram)), 5) if finite else None,
@@ -181,7 +181,7 @@ def to_records(
                 f"{player}_gradient": store.number(norms[who], 5) if place else None,
                 f"{player}_gradient_deviation": store.number(np.sqrt(variance[who]), 5) if place else None,
             }
-        if place == config.looks and row.seed == 0 and finite:
+        if place == config.looks and run.seed == 0 and finite:
             grey = np.rint((seen.images + 1) * 127.5).astype(np.uint8)
             record["images"] = [image.tobytes().hex() for image in grey]
         records.append(record)

@@ -50,7 +50,7 @@ class Material(NamedTuple):
     judge: Any
 
 
-class Row(NamedTuple):
+class Run(NamedTuple):
     """One pair of networks.
 
     Attributes:
@@ -116,9 +116,9 @@ def pictures(images: Array | np.ndarray, side: int) -> Array:
     return jnp.asarray(images, jnp.float32).reshape(-1, side, side, 1) / 127.5 - 1
 
 
-def initialise(row: Row, _material: Material, *, setup: Setup) -> State:
+def initialise(run: Run, _material: Material, *, setup: Setup) -> State:
     """Both networks with fresh weights."""
-    key_d, key_g, key = jax.random.split(jax.random.key(row.seed), 3)
+    key_d, key_g, key = jax.random.split(jax.random.key(run.seed), 3)
     variables_d = _discriminator(setup).init(
         key_d, jnp.zeros((1, setup.side, setup.side, 1)), 0.0, train=False
     )
@@ -132,12 +132,12 @@ def initialise(row: Row, _material: Material, *, setup: Setup) -> State:
     return State(player(variables_d), player(variables_g), key, jnp.int32(0), nothing, nothing, nothing)
 
 
-def step(row: Row, state: State, material: Material, *, setup: Setup) -> State:
+def step(run: Run, state: State, material: Material, *, setup: Setup) -> State:
     """One step of both players at once, each on its own loss."""
     image_key, noise_key = jax.random.split(jax.random.fold_in(state.key, state.number))
     chosen = jax.random.randint(image_key, (setup.batch_size,), 0, len(material.images))
     real = pictures(jnp.asarray(material.images)[chosen], setup.side)
-    seen = _play(row, state, real, jax.random.normal(noise_key, (setup.batch_size, _NOISE)), setup)
+    seen = _play(run, state, real, jax.random.normal(noise_key, (setup.batch_size, _NOISE)), setup)
     norms = jnp.stack(
         [optax.tree.norm(seen.discriminator_gradient), optax.tree.norm(seen.generator_gradient)]
     )
@@ -152,7 +152,7 @@ def step(row: Row, state: State, material: Material, *, setup: Setup) -> State:
     )
 
 
-def evaluate(row: Row, state: State, material: Material, *, setup: Setup) -> Seen:
+def evaluate(run: Run, state: State, material: Material, *, setup: Setup) -> Seen:
     """Both networks as they are; nothing is trained."""
     noise = jax.random.normal(jax.random.fold_in(state.key, _NO_STEP), (setup.samples, _NOISE))
     fake, seen_g = _generator(setup).apply(
@@ -162,7 +162,7 @@ def evaluate(row: Row, state: State, material: Material, *, setup: Setup) -> See
     _, seen_d = _discriminator(setup).apply(
         _variables(state.discriminator),
         jnp.concatenate([real, fake]),
-        row.negative_slope,
+        run.negative_slope,
         train=False,
         mutable=["intermediates"],
     )
@@ -175,13 +175,13 @@ def evaluate(row: Row, state: State, material: Material, *, setup: Setup) -> See
         norms=state.norms,
         squares=state.squares,
         losses=state.losses,
-        discriminator_never_active=never_active(seen_d, row.negative_slope),
+        discriminator_never_active=never_active(seen_d, run.negative_slope),
         generator_never_active=never_active(seen_g, 0.0),
         images=fake[:SHOWN, ..., 0],
     )
 
 
-def _play(row: Row, state: State, real: Array, noise: Array, setup: Setup) -> Turn:
+def _play(run: Run, state: State, real: Array, noise: Array, setup: Setup) -> Turn:
     def generated(params: Any) -> tuple[Array, Any]:
         variables = _variables(state.generator._replace(params=params))
         fake, seen = _generator(setup).apply(variables, noise, train=True, mutable=["batch_stats"])
@@ -192,7 +192,7 @@ def _play(row: Row, state: State, real: Array, noise: Array, setup: Setup) -> Tu
         player, logits = state.discriminator._replace(params=params), []
         for x in (real, fake):
             one, seen = _discriminator(setup).apply(
-                _variables(player), x, row.negative_slope, train=True, mutable=["batch_stats"]
+                _variables(player), x, run.negative_slope, train=True, mutable=["batch_stats"]
             )
             player = player._replace(statistics=seen.get("batch_stats", {}))
             logits.append(one)

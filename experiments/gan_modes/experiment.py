@@ -36,7 +36,7 @@ from pydantic.dataclasses import dataclass
 
 from experiments.gan_modes import mixtures
 from experiments.gan_modes.report import report
-from experiments.gan_modes.training import Architecture, Evaluation, Row, train
+from experiments.gan_modes.training import Architecture, Evaluation, Run, train
 from experiments.lab.run import cli, store
 from experiments.lab.run.errors import LabError
 from experiments.lab.run.experiment import carry_out
@@ -101,10 +101,10 @@ class Config(Flags):
     """Samples of the mixture per step, and as many generated ones."""
 
     samples: Count = 2500
-    """Generated samples of each look, on which modes are counted."""
+    """Generated samples of each evaluation, on which modes are counted."""
 
     looks: Count = 20
-    """How often it is looked at the networks, besides the look before training."""
+    """How many times the networks are evaluated during training, not counting the evaluation before it."""
 
     def __post_init__(self) -> None:
         if self.steps % self.looks:
@@ -129,10 +129,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 def groups_of(config: Config) -> list[Group]:
     """One compiled program per mixture, for all arms and optimisers; seeds outermost."""
     table = itertools.product(range(config.seeds), config.optimizers, config.arms)
-    rows = []
+    runs = []
     for seed, name, arm in table:
         slope_d, slope_g, rate, decay = map(np.float32, (*ARMS[arm], *OPTIMIZERS[name]))
-        rows.append(Row(slope_d, slope_g, rate, decay, np.uint32(seed)))
+        runs.append(Run(slope_d, slope_g, rate, decay, np.uint32(seed)))
     architecture = Architecture(
         config.generator,
         config.discriminator,
@@ -145,32 +145,32 @@ def groups_of(config: Config) -> list[Group]:
         Group(
             mixture,
             functools.partial(train, architecture=architecture, mixture=mixture),
-            rows,
+            runs,
             functools.partial(to_records, config, mixture),
         )
         for mixture in config.mixtures
     ]
 
 
-def to_records(config: Config, mixture: str, row: Row, life: Evaluation) -> list[store.Record]:
-    """A row for every look at a pair; the last one of seed 0 keeps samples."""
-    optimizer = next(name for name, (rate, _) in OPTIMIZERS.items() if np.float32(rate) == row.learning_rate)
-    slopes = row.discriminator_slope, row.generator_slope
+def to_records(config: Config, mixture: str, run: Run, life: Evaluation) -> list[store.Record]:
+    """A record for each evaluation of a pair; the last one of seed 0 keeps samples."""
+    optimizer = next(name for name, (rate, _) in OPTIMIZERS.items() if np.float32(rate) == run.learning_rate)
+    slopes = run.discriminator_slope, run.generator_slope
     arm = next(name for name, pair in ARMS.items() if tuple(map(np.float32, pair)) == slopes)
     values = life._asdict()
     samples = values.pop("samples")
     finite = np.all([np.isfinite(value) for value in values.values()], axis=0).reshape(-1)
     shown = (
-        np.round(np.asarray(samples[-1], np.float64), 3).tolist() if row.seed == 0 and finite[-1] else None
+        np.round(np.asarray(samples[-1], np.float64), 3).tolist() if run.seed == 0 and finite[-1] else None
     )
     return [
         {
             "mixture": mixture,
             "optimizer": optimizer,
             "arm": arm,
-            "discriminator_slope": store.number(row.discriminator_slope),
-            "generator_slope": store.number(row.generator_slope),
-            "seed": int(row.seed),
+            "discriminator_slope": store.number(run.discriminator_slope),
+            "generator_slope": store.number(run.generator_slope),
+            "seed": int(run.seed),
             "step": place * config.steps // config.looks,
             **{name: store.number(value[place], 5) for name, value in values.items()},
             "diverged": not bool(finite[: place + 1].all()),

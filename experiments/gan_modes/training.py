@@ -38,7 +38,7 @@ class Architecture(NamedTuple):
     samples: int
 
 
-class Row(NamedTuple):
+class Run(NamedTuple):
     """One pair of networks.
 
     Attributes:
@@ -93,19 +93,19 @@ class Evaluation(NamedTuple):
 
 
 def train(
-    row: Row, everything: dict[str, mixtures.Mixture], *, architecture: Architecture, mixture: str
+    run: Run, everything: dict[str, mixtures.Mixture], *, architecture: Architecture, mixture: str
 ) -> Evaluation:
     """Trains one pair; returns its evaluations along the first axis, the first before training."""
     discriminator, generator = Discriminator(architecture.discriminator), Generator(architecture.generator)
     target = everything[mixture]
     # One long vector a network: a step is some twenty small products, and every operation beside them counts.
-    rule = optax.flatten(optax.adam(row.learning_rate, row.decay))
-    start_d, start_g, steps_key, probe_key = jax.random.split(jax.random.key(row.seed), 4)
+    rule = optax.flatten(optax.adam(run.learning_rate, run.decay))
+    start_d, start_g, steps_key, probe_key = jax.random.split(jax.random.key(run.seed), 4)
 
     def generate(params: Any, statistics: Any, noise: Array, *, train: bool) -> tuple[Array, Any]:
         variables = {"params": params, "batch_stats": statistics}
         fake, seen = generator.apply(
-            variables, noise, row.generator_slope, train=train, mutable=["batch_stats", "intermediates"]
+            variables, noise, run.generator_slope, train=train, mutable=["batch_stats", "intermediates"]
         )
         return fake, seen
 
@@ -113,7 +113,7 @@ def train(
         logits, seen = discriminator.apply(
             {"params": params},
             jnp.concatenate([real, fake]),
-            row.discriminator_slope,
+            run.discriminator_slope,
             mutable=["intermediates"],
         )
         return (logits[: len(real)], logits[len(real) :]), seen
@@ -154,8 +154,8 @@ def train(
             generator_loss=seen.generator_loss,
             discriminator_gradient=optax.tree.norm(seen.discriminator_gradient),
             generator_gradient=optax.tree.norm(seen.generator_gradient),
-            discriminator_never_active=never_active(seen_d, row.discriminator_slope),
-            generator_never_active=never_active(seen_g, row.generator_slope),
+            discriminator_never_active=never_active(seen_d, run.discriminator_slope),
+            generator_never_active=never_active(seen_g, run.generator_slope),
             samples=fake[:SHOWN],
         )
 

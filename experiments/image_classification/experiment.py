@@ -33,7 +33,7 @@ from experiments.image_classification.plain_cnn import PlainCNN
 from experiments.image_classification.rectifier import INITIAL_SLOPE
 from experiments.image_classification.report import report
 from experiments.image_classification.resnet import ResNet
-from experiments.image_classification.training import SHAPES, Row, Seen, evaluate, initialise, step
+from experiments.image_classification.training import SHAPES, Run, Seen, evaluate, initialise, step
 from experiments.lab.data import batches
 from experiments.lab.data import datasets as data
 from experiments.lab.run import cli, store
@@ -141,7 +141,7 @@ def groups_of(config: Config) -> list[Loop]:
                 functools.partial(evaluate, model=model),
                 looks_of(config),
                 [
-                    Row(np.float32(SLOPES[name]), np.float32(rate), np.uint32(seed))
+                    Run(np.float32(SLOPES[name]), np.float32(rate), np.uint32(seed))
                     for seed, rate, name in table
                 ],
                 functools.partial(to_records, network, learned, config),
@@ -151,11 +151,11 @@ def groups_of(config: Config) -> list[Loop]:
 
 
 def to_records(
-    network: str, learned: bool, config: Config, row: Row, seen: Sequence[Seen]
+    network: str, learned: bool, config: Config, run: Run, seen: Sequence[Seen]
 ) -> list[store.Record]:
-    """A row for each look at a network; a list has a value per activation, in the order of the model."""
+    """A record for each evaluation of a network; a list has a value per activation, in the order of the model."""
     slopes = {np.float32(slope): name for name, slope in SLOPES.items() if name != "prelu"}
-    activation = "prelu" if learned else slopes[row.negative_slope]
+    activation = "prelu" if learned else slopes[run.negative_slope]
     records = []
     for number, at in zip(looks_of(config), seen, strict=True):
         layers = [site.row for site in at.census]
@@ -164,9 +164,9 @@ def to_records(
             {
                 "network": network,
                 "activation": activation,
-                "negative_slope": None if learned else store.number(row.negative_slope),
-                "learning_rate": store.number(row.learning_rate),
-                "seed": int(row.seed),
+                "negative_slope": None if learned else store.number(run.negative_slope),
+                "learning_rate": store.number(run.learning_rate),
+                "seed": int(run.seed),
                 "step": number,
                 "test_accuracy": None if diverged else store.number(at.accuracy, 6),
                 "test_loss": store.number(at.test_loss, 6),

@@ -19,7 +19,7 @@ SHAPES = {784: (28, 28, 1), 64: (8, 8, 1), 3072: (cifar10.SIDE, cifar10.SIDE, ci
 _SMOOTHING = 0.98  # of the training loss: the mean of about the last 50 batches
 
 
-class Row(NamedTuple):
+class Run(NamedTuple):
     """One network.
 
     Attributes:
@@ -78,21 +78,21 @@ def pictures(images: batches.Images, chosen: Array | np.ndarray) -> Array:
     return images.standardize(chosen).reshape(-1, *SHAPES[chosen.shape[-1]])
 
 
-def optimizer_of(row: Row, steps: int) -> optax.GradientTransformation:
+def optimizer_of(run: Run, steps: int) -> optax.GradientTransformation:
     """Gradient descent with momentum 0.9, its learning rate falling to 0 as a cosine."""
     decay = optax.cosine_decay_schedule(1.0, steps)
-    return optax.sgd(lambda number: row.learning_rate * decay(number), momentum=0.9)
+    return optax.sgd(lambda number: run.learning_rate * decay(number), momentum=0.9)
 
 
-def initialise(row: Row, images: batches.Images, *, model: nn.Module, steps: int, batch_size: int) -> State:
+def initialise(run: Run, images: batches.Images, *, model: nn.Module, steps: int, batch_size: int) -> State:
     """The initial weights, and the order of the batches."""
-    start_key, batch_key = jax.random.split(jax.random.key(row.seed))
-    variables = model.init(start_key, pictures(images, images.train_images[:1]), row.negative_slope)
+    start_key, batch_key = jax.random.split(jax.random.key(run.seed))
+    variables = model.init(start_key, pictures(images, images.train_images[:1]), run.negative_slope)
     order = batches.shuffled_epochs(batch_key, len(images.train_images), steps, batch_size)
     return State(
         variables["params"],
         variables.get("batch_stats", {}),
-        optimizer_of(row, steps).init(variables["params"]),
+        optimizer_of(run, steps).init(variables["params"]),
         order,
         jnp.int32(0),
         jnp.float32(0),
@@ -101,7 +101,7 @@ def initialise(row: Row, images: batches.Images, *, model: nn.Module, steps: int
 
 
 def step(
-    row: Row, state: State, images: batches.Images, *, model: nn.Module, steps: int, target_loss: float
+    run: Run, state: State, images: batches.Images, *, model: nn.Module, steps: int, target_loss: float
 ) -> State:
     """One training step."""
     chosen = state.order[state.number]
@@ -110,12 +110,12 @@ def step(
 
     def loss_of(params: Any) -> tuple[Array, Any]:
         variables = {"params": params, "batch_stats": state.statistics}
-        logits, changed = model.apply(variables, x, row.negative_slope, mutable=["batch_stats"])
+        logits, changed = model.apply(variables, x, run.negative_slope, mutable=["batch_stats"])
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
         return loss, changed.get("batch_stats", {})
 
     (loss, statistics), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-    updates, momentum = optimizer_of(row, steps).update(gradient, state.momentum, state.params)
+    updates, momentum = optimizer_of(run, steps).update(gradient, state.momentum, state.params)
     number = state.number + 1
     # Dividing by the sum of the weights so far keeps the mean of the first few losses unbiased.
     weight = (1 - _SMOOTHING) / (1 - _SMOOTHING**number)
@@ -132,11 +132,11 @@ def step(
     )
 
 
-def evaluate(row: Row, state: State, images: batches.Images, *, model: nn.Module) -> Seen:
+def evaluate(run: Run, state: State, images: batches.Images, *, model: nn.Module) -> Seen:
     """The network on the test images, in evaluation mode."""
 
     def forward(variables: Any, x: Array) -> Array:
-        return cast(Array, model.apply(variables, x, row.negative_slope, train=False))
+        return cast(Array, model.apply(variables, x, run.negative_slope, train=False))
 
     variables = {"params": state.params, "batch_stats": state.statistics}
     logits, census = value_and_census(forward)(variables, pictures(images, images.test_images))

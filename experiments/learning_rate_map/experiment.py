@@ -83,7 +83,7 @@ class Config(Flags):
     """The mean cross-entropy on the test images whose first reaching is timed."""
 
     every: Count = 8
-    """Training steps between two looks at the test loss."""
+    """Training steps between two evaluations of the test loss."""
 
     def __post_init__(self) -> None:
         if 0.0 not in self.negative_slopes:
@@ -105,7 +105,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-class Row(NamedTuple):
+class Run(NamedTuple):
     """One network."""
 
     negative_slope: np.float32
@@ -127,11 +127,11 @@ class Life(NamedTuple):
     never_active: Array
 
 
-def train(row: Row, images: batches.Images, *, config: Config, optimizer: str) -> Life:
+def train(run: Run, images: batches.Images, *, config: Config, optimizer: str) -> Life:
     """Trains one network from its initialisation."""
-    model, slope = MLP(config.hidden), row.negative_slope
-    rule = OPTIMIZERS[optimizer](row.learning_rate)
-    start_key, batch_key = jax.random.split(jax.random.key(row.seed))
+    model, slope = MLP(config.hidden), run.negative_slope
+    rule = OPTIMIZERS[optimizer](run.learning_rate)
+    start_key, batch_key = jax.random.split(jax.random.key(run.seed))
     params = model.start(start_key, images.train_images.shape[1])
     spans = -(-config.steps // config.every)
     order = batches.shuffled_epochs(
@@ -171,14 +171,14 @@ def groups_of(config: Config) -> list[Group]:
     for optimizer in config.optimizers:
         rates = config.learning_rates or LEARNING_RATES[optimizer]
         table = itertools.product(range(config.seeds), rates, config.negative_slopes)
-        rows = [Row(np.float32(slope), np.float32(rate), np.uint32(seed)) for seed, rate, slope in table]
+        runs = [Run(np.float32(slope), np.float32(rate), np.uint32(seed)) for seed, rate, slope in table]
         life = functools.partial(train, config=config, optimizer=optimizer)
-        groups.append(Group(optimizer, life, rows, functools.partial(to_records, optimizer, config)))
+        groups.append(Group(optimizer, life, runs, functools.partial(to_records, optimizer, config)))
     return groups
 
 
-def to_records(optimizer: str, config: Config, row: Row, life: Life) -> list[store.Record]:
-    """The row of one network; a diverged one has no measures."""
+def to_records(optimizer: str, config: Config, run: Run, life: Life) -> list[store.Record]:
+    """The record of one network; a diverged one has no measures."""
     widths = np.array(config.hidden, np.float64)
     before, after = life.never_active.astype(np.float64) @ widths / widths.sum()
     diverged = not (np.isfinite(life.losses).all() and math.isfinite(after))
@@ -186,9 +186,9 @@ def to_records(optimizer: str, config: Config, row: Row, life: Life) -> list[sto
     return [
         {
             "optimizer": optimizer,
-            "learning_rate": store.number(row.learning_rate),
-            "negative_slope": store.number(row.negative_slope),
-            "seed": int(row.seed),
+            "learning_rate": store.number(run.learning_rate),
+            "negative_slope": store.number(run.negative_slope),
+            "seed": int(run.seed),
             "never_active": None if diverged else store.number(after, 6),
             "change": None if diverged else store.number(after - before, 6),
             "accuracy": None if diverged else store.number(life.accuracy, 6),

@@ -38,7 +38,7 @@ from experiments.object_detection.mean_average_precision import mean_average_pre
 from experiments.object_detection.report import report
 from experiments.object_detection.training import (
     Data,
-    Row,
+    Run,
     Seen,
     evaluate,
     initialise,
@@ -140,24 +140,24 @@ def groups_of(config: Config, truth: Canvases) -> list[Loop]:
             functools.partial(step, model=model, optimizer=optimizer),
             functools.partial(evaluate, model=model),
             looks_of(config),
-            [Row(np.float32(slope), np.uint32(seed)) for seed, slope in table],
+            [Run(np.float32(slope), np.uint32(seed)) for seed, slope in table],
             functools.partial(to_records, config, truth),
         )
     ]
 
 
-def to_records(config: Config, truth: Canvases, row: Row, seen: Sequence[Seen]) -> list[store.Record]:
-    """A row for each look at a network; a list has a value per activation, in the order of the model."""
+def to_records(config: Config, truth: Canvases, run: Run, seen: Sequence[Seen]) -> list[store.Record]:
+    """A record for each evaluation of a network; a list has a value per activation, in the order of the model."""
     records = []
     for number, at in zip(looks_of(config), seen, strict=True):
         layers = [site.row for site in at.census]
         diverged = not (math.isfinite(at.loss) and np.isfinite(at.found.scores).all())
         scores = (None, None) if diverged else mean_average_precision(at.found, truth)
-        shown = row.seed == 0 and number == config.steps and not diverged
+        shown = run.seed == 0 and number == config.steps and not diverged
         records.append(
             {
-                "negative_slope": store.number(row.negative_slope),
-                "seed": int(row.seed),
+                "negative_slope": store.number(run.negative_slope),
+                "seed": int(run.seed),
                 "step": number,
                 **{
                     name: None if score is None else store.number(score, 6)

@@ -16,7 +16,7 @@ from experiments.object_detection.model import Detector
 from jax_leaky import Census, value_and_census
 
 
-class Row(NamedTuple):
+class Run(NamedTuple):
     """One network.
 
     Attributes:
@@ -93,7 +93,7 @@ def standardized(pixels: Array | np.ndarray) -> Array:
 
 
 def initialise(
-    row: Row,
+    run: Run,
     given: Data,
     *,
     model: Detector,
@@ -102,15 +102,15 @@ def initialise(
     batch_size: int,
 ) -> State:
     """The initial weights, and the order of the batches."""
-    start_key, batch_key = jax.random.split(jax.random.key(row.seed))
-    variables = model.init(start_key, standardized(given.train_pixels[:1]), row.negative_slope)
+    start_key, batch_key = jax.random.split(jax.random.key(run.seed))
+    variables = model.init(start_key, standardized(given.train_pixels[:1]), run.negative_slope)
     order = shuffled_epochs(batch_key, len(given.train_pixels), steps, batch_size)
     moments = optimizer.init(variables["params"])
     return State(variables["params"], variables["batch_stats"], moments, order, jnp.int32(0), jnp.float32(0))
 
 
 def step(
-    row: Row, state: State, given: Data, *, model: Detector, optimizer: optax.GradientTransformation
+    run: Run, state: State, given: Data, *, model: Detector, optimizer: optax.GradientTransformation
 ) -> State:
     """One training step."""
     chosen = state.order[state.number]
@@ -119,7 +119,7 @@ def step(
 
     def loss(params: Any) -> tuple[Array, Any]:
         variables = {"params": params, "batch_stats": state.statistics}
-        outputs, changed = model.apply(variables, x, row.negative_slope, mutable=["batch_stats"])
+        outputs, changed = model.apply(variables, x, run.negative_slope, mutable=["batch_stats"])
         return loss_of(outputs, wanted), changed["batch_stats"]
 
     (value, statistics), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
@@ -128,11 +128,11 @@ def step(
     return State(params, statistics, moments, state.order, state.number + 1, value)
 
 
-def evaluate(row: Row, state: State, given: Data, *, model: Detector) -> Seen:
+def evaluate(run: Run, state: State, given: Data, *, model: Detector) -> Seen:
     """The boxes that the network finds on the test canvases, and what its channels do there."""
 
     def forward(variables: Any, x: Array) -> Array:
-        return cast(Array, model.apply(variables, x, row.negative_slope, train=False))
+        return cast(Array, model.apply(variables, x, run.negative_slope, train=False))
 
     variables = {"params": state.params, "batch_stats": state.statistics}
     outputs, census = value_and_census(forward)(variables, standardized(given.test_pixels))

@@ -38,7 +38,7 @@ from experiments.lab.run.errors import LabError
 from experiments.lab.run.experiment import carry_out
 from experiments.lab.run.loop import Loop, loop
 from experiments.lab.run.settings import Count, Flags, Positive, Several, Widths
-from experiments.plasticity.permuted_tasks import Record, Row, Setting, evaluate, initialise, step
+from experiments.plasticity.permuted_tasks import Record, Run, Setting, evaluate, initialise, step
 from experiments.plasticity.report import report
 
 NAME = "plasticity"
@@ -126,11 +126,11 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 def groups_of(config: Config) -> list[Loop]:
     """One compiled step for all arms; seeds outermost."""
-    rows = []
+    runs = []
     for seed, arm in itertools.product(range(config.seeds), config.arms):
         slope, own_gain, redo = ARMS[arm]
         gain, tau = slope if own_gain else 0.0, config.tau if redo else _NEVER
-        rows.append(Row(np.float32(slope), np.float32(gain), np.float32(tau), np.uint32(seed)))
+        runs.append(Run(np.float32(slope), np.float32(gain), np.float32(tau), np.uint32(seed)))
     setting = Setting(**{name: getattr(config, name) for name in Setting._fields})
     setting = setting._replace(probe=config.probe or config.images)
     return [
@@ -140,15 +140,15 @@ def groups_of(config: Config) -> list[Loop]:
             functools.partial(step, setting=setting),
             evaluate,
             range(1, config.tasks // config.every + 1),
-            rows,
+            runs,
             functools.partial(to_records, config),
         )
     ]
 
 
-def to_records(config: Config, row: Row, life: Sequence[Record]) -> list[store.Record]:
-    """A row for every few tasks of a network; what is counted in all hidden layers and, as a list, in each."""
-    key = float(row.negative_slope), bool(row.gain_slope), bool(row.tau >= 0)
+def to_records(config: Config, run: Run, life: Sequence[Record]) -> list[store.Record]:
+    """A record for every few tasks of a network; what is counted in all hidden layers and, as a list, in each."""
+    key = float(run.negative_slope), bool(run.gain_slope), bool(run.tau >= 0)
     arm = next(name for name, (slope, *rest) in ARMS.items() if (float(np.float32(slope)), *rest) == key)
     records: list[store.Record] = []
     for place, record in enumerate(life):
@@ -158,11 +158,11 @@ def to_records(config: Config, row: Row, life: Sequence[Record]) -> list[store.R
         records.append(
             {
                 "arm": arm,
-                "negative_slope": store.number(row.negative_slope),
-                "seed": int(row.seed),
+                "negative_slope": store.number(run.negative_slope),
+                "seed": int(run.seed),
                 "task": (place + 1) * config.every,
                 **shares,
-                "dead": None if row.negative_slope else shares["never_active"],
+                "dead": None if run.negative_slope else shares["never_active"],
                 **totals,
                 "restarted": _whole(record.restarted),
                 **{f"{name}_by_layer": [_whole(one) for one in layers] for name, layers in counts.items()},

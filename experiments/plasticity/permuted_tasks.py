@@ -30,7 +30,7 @@ from jax_leaky import leaky_relu, units
 _RANK_IMAGES = 2000
 
 
-class Row(NamedTuple):
+class Run(NamedTuple):
     """One network.
 
     Attributes:
@@ -175,19 +175,19 @@ def compare(before: Params, after: Params, probe: Array, negative_slope: ArrayLi
     return jax.tree.map(lambda *values: jnp.stack(values), *layers)
 
 
-def initialise(row: Row, images: batches.Images, *, setting: Setting) -> State:
+def initialise(run: Run, images: batches.Images, *, setting: Setting) -> State:
     """The initial weights, and an empty record."""
-    key, _ = jax.random.split(jax.random.key(row.seed))
+    key, _ = jax.random.split(jax.random.key(run.seed))
     none, by_layer = jnp.float32(0), jnp.zeros(len(setting.hidden))
     record = Record(Shares(none, none, none), Counts(*[by_layer] * len(Counts._fields)), none)
     return State(
-        initial_params("leaky_he", key, _widths(images, setting), row.gain_slope), jnp.int32(0), record
+        initial_params("leaky_he", key, _widths(images, setting), run.gain_slope), jnp.int32(0), record
     )
 
 
-def step(row: Row, state: State, images: batches.Images, *, setting: Setting) -> State:
+def step(run: Run, state: State, images: batches.Images, *, setting: Setting) -> State:
     """The next `setting.every` tasks."""
-    slope = row.negative_slope
+    slope = run.negative_slope
     everything, labels = images.train_images[: setting.images], images.train_labels[: setting.images]
     steps = len(everything) // setting.batch_size
 
@@ -213,7 +213,7 @@ def step(row: Row, state: State, images: batches.Images, *, setting: Setting) ->
         after, correct = lax.scan(update, before, (ordered, jnp.asarray(labels)[order].reshape(steps, -1)))
         _, seen = forward(after, probe, slope)
         silent, scores = zip(*(count(z, slope) for z in seen), strict=True)
-        dormant = [score <= row.tau for score in scores]
+        dormant = [score <= run.tau for score in scores]
         shares = Shares(
             correct.mean(),
             jnp.concatenate(silent).mean(),
@@ -224,7 +224,7 @@ def step(row: Row, state: State, images: batches.Images, *, setting: Setting) ->
         fresh = initial_params("he", fresh_key, _widths(images, setting), slope)
         return restart(after, fresh, dormant), record
 
-    _, tasks_key = jax.random.split(jax.random.key(row.seed))
+    _, tasks_key = jax.random.split(jax.random.key(run.seed))
     keys = jax.random.split(tasks_key, setting.tasks).reshape(-1, setting.every)
     params, records = lax.scan(task, state.params, keys[state.number])
     record = Record(
@@ -235,7 +235,7 @@ def step(row: Row, state: State, images: batches.Images, *, setting: Setting) ->
     return State(params, state.number + 1, record)
 
 
-def evaluate(row: Row, state: State, images: batches.Images) -> Record:  # noqa: ARG001 - what the engine gives
+def evaluate(run: Run, state: State, images: batches.Images) -> Record:  # noqa: ARG001 - what the engine gives
     """The last record."""
     return state.record
 

@@ -85,7 +85,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def count(network: Pretrained, variables: Any, name: str, config: Config) -> list[store.Record]:
-    """A row for each activation: what the census of all pieces says of its channels."""
+    """A record for each activation: what the census of all pieces says of its channels."""
     pieces = (
         piece[None]
         for photo in config.photographs
@@ -114,7 +114,7 @@ def count(network: Pretrained, variables: Any, name: str, config: Config) -> lis
 
 
 def fidelity(network: Pretrained, variables: Any, name: str, config: Config) -> list[store.Record]:
-    """A row for each photograph: made smaller and enlarged again, how close is it to what it was?"""
+    """A record for each photograph: made smaller and enlarged again, how close is it to what it was?"""
     rows = []
     for photo in config.photographs:
         truth, small = smaller(photo, network.scale)
@@ -133,7 +133,7 @@ def fidelity(network: Pretrained, variables: Any, name: str, config: Config) -> 
 
 
 def agreement(network: Pretrained, variables: Any, name: str, config: Config) -> list[store.Record]:
-    """A row on the largest difference from ncnn's output; none where ncnn is not installed."""
+    """A record on the largest difference from ncnn's output; none where ncnn is not installed."""
     if importlib.util.find_spec("ncnn") is None:
         return []
     piece = crops(photograph(config.photographs[0]), config.compared, 1, config.seed)[0]
@@ -181,7 +181,7 @@ def pictures(config: Config) -> dict[str, dict[str, np.ndarray]]:
 
 
 def measure(config: Config) -> Outcome:
-    """All rows; a network whose rows are in the folder already is not run again."""
+    """All records; a network whose records are in the folder already is not run again."""
 
     def engine(folder: store.RunFolder, advance: Callable[[int], None]) -> None:
         for place, name in enumerate(config.networks):

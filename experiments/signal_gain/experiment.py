@@ -68,7 +68,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-class Row(NamedTuple):
+class Run(NamedTuple):
     """One draw of the weights."""
 
     seed: np.uint32
@@ -91,10 +91,10 @@ def variants(slopes: tuple[float, ...]) -> list[tuple[float, float]]:
     return [pair for slope in slopes for pair in ((slope, slope), (slope, 0.0))[: 2 if slope else 1]]
 
 
-def train(row: Row, _data: Any, *, config: Config) -> Sizes:
+def train(run: Run, _data: Any, *, config: Config) -> Sizes:
     """Draws one network per variant, all from the same random numbers; nothing is trained here."""
     pairs, shape = variants(config.negative_slopes), (config.samples, config.width)
-    input_key, top_key, weights_key = jax.random.split(jax.random.key(row.seed), 3)
+    input_key, top_key, weights_key = jax.random.split(jax.random.key(run.seed), 3)
     slopes, made_for = jnp.array(pairs, jnp.float32).T[:, :, None, None]
     sizes = 1 / jnp.sqrt(1 + made_for**2)
     x, top = jax.random.normal(input_key, shape), jax.random.normal(top_key, shape)
@@ -122,13 +122,13 @@ def train(row: Row, _data: Any, *, config: Config) -> Sizes:
     return Sizes((moments / moments[0]).T, norms.T)
 
 
-def to_records(config: Config, row: Row, sizes: Sizes) -> list[store.Record]:
-    """A row for each variant: lists with a value for each recorded layer."""
+def to_records(config: Config, run: Run, sizes: Sizes) -> list[store.Record]:
+    """A record for each variant: lists with a value for each recorded layer."""
     return [
         {
             "negative_slope": slope,
             "gain": "own" if slope == made_for else "relu",
-            "seed": int(row.seed),
+            "seed": int(run.seed),
             "layers": recorded(config),
             "second_moment": [
                 store.number(sizes.second_moment[place, layer], 5) for layer in recorded(config)
@@ -148,9 +148,9 @@ def recorded(config: Config) -> list[int]:
 
 def run(config: Config) -> None:
     """The experiment from its settings to its report."""
-    rows = [Row(np.uint32(seed)) for seed in range(config.seeds)]
+    runs = [Run(np.uint32(seed)) for seed in range(config.seeds)]
     life = functools.partial(train, config=config)
-    group = Group("networks", life, rows, functools.partial(to_records, config))
+    group = Group("networks", life, runs, functools.partial(to_records, config))
     outcome = carry_out(NAME, config, [group], np.float32(0), "draws")
     report(config, outcome)
 

@@ -184,7 +184,7 @@ def test_probes_are_opposite_pairs_of_length_one():
 
 
 def drawn(*, width, input_dim, hidden, slopes=(0.0,), networks=25_000, probes=64):
-    row = random_networks.Row(np.uint32(0), np.int32(0), np.int32(networks))
+    row = random_networks.Part(np.uint32(0), np.int32(0), np.int32(networks))
     inputs = {str(input_dim): random_networks.probes_of(input_dim, probes)}
     draw = functools.partial(
         random_networks.draw, width=width, input_dim=input_dim, hidden=hidden, negative_slopes=slopes

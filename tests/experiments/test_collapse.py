@@ -38,7 +38,7 @@ def test_each_look_tells_whether_a_network_has_collapsed_and_the_last_is_the_end
 def test_a_look_on_the_way_does_not_change_the_training(rows):
     """The networks after 2 of 20 steps are those of a run of 2 steps."""
     config = collapse.Config(steps=2, block=50)
-    row = collapse.Row(np.float32(0.2), np.uint32(0))
+    row = collapse.Block(np.float32(0.2), np.uint32(0))
     short = collapse.train(
         row, collapse.samples_of(config), config=config, function="abs", initialisation="he"
     )

@@ -113,9 +113,9 @@ def test_the_networks_shapes_and_slope():
 def test_a_step_is_adam_on_each_players_own_loss():
     setup = image_gan.Setup(8, 4, False, 16, 40)
     pixels = np.random.default_rng(0).integers(0, 256, (50, 64)).astype(np.uint8)
-    material, row = image_gan.Material(pixels, None), image_gan.Row(np.float32(0.2), np.uint32(3))
-    state = image_gan.initialise(row, material, setup=setup)
-    after = image_gan.step(row, state, material, setup=setup)
+    material, run = image_gan.Material(pixels, None), image_gan.Run(np.float32(0.2), np.uint32(3))
+    state = image_gan.initialise(run, material, setup=setup)
+    after = image_gan.step(run, state, material, setup=setup)
 
     image_key, noise_key = jax.random.split(jax.random.fold_in(state.key, 0))
     chosen = np.asarray(jax.random.randint(image_key, (16,), 0, 50))

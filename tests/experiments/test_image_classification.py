@@ -71,7 +71,7 @@ def test_networks_of_one_seed_begin_alike_whatever_the_activation(images):
     for network in config.networks:
         ours, theirs = (
             classifier.initialise(
-                classifier.Row(np.float32(0.25), np.float32(0.05), np.uint32(3)),
+                classifier.Run(np.float32(0.25), np.float32(0.05), np.uint32(3)),
                 images,
                 model=experiment.network_of(network, config, learned=learned),
                 steps=config.steps,
@@ -89,8 +89,8 @@ def test_networks_of_one_seed_begin_alike_whatever_the_activation(images):
 def test_the_smoothed_loss_and_the_step_that_reached_the_target(images):
     config = experiment.Config(**SMOKE | {"steps": 12})
     model = experiment.network_of("cnn", config, learned=False)
-    row = classifier.Row(np.float32(0.2), np.float32(0.05), np.uint32(0))
-    state = classifier.initialise(row, images, model=model, steps=config.steps, batch_size=config.batch_size)
+    run = classifier.Run(np.float32(0.2), np.float32(0.05), np.uint32(0))
+    state = classifier.initialise(run, images, model=model, steps=config.steps, batch_size=config.batch_size)
     losses, means = [], []
     for number in range(12):
         chosen = np.asarray(state.order[number])
@@ -100,24 +100,24 @@ def test_the_smoothed_loss_and_the_step_that_reached_the_target(images):
         losses.append((np.log(np.exp(logits).sum(1)) - right).mean())
         weights = 0.98 ** np.arange(len(losses))[::-1]
         means.append(np.average(losses, weights=weights))
-        state = classifier.step(row, state, images, model=model, steps=12, target_loss=config.target_loss)
+        state = classifier.step(run, state, images, model=model, steps=12, target_loss=config.target_loss)
         assert float(state.loss) == pytest.approx(means[-1], rel=1e-3)
-    state = classifier.initialise(row, images, model=model, steps=12, batch_size=config.batch_size)
+    state = classifier.initialise(run, images, model=model, steps=12, batch_size=config.batch_size)
     for _ in range(12):
-        state = classifier.step(row, state, images, model=model, steps=12, target_loss=means[6])
+        state = classifier.step(run, state, images, model=model, steps=12, target_loss=means[6])
     assert int(state.reached) == 1 + next(at for at, mean in enumerate(means) if mean <= means[6] + 1e-6)
 
 
 def test_the_census_counts_what_the_model_computes(images):
     config = experiment.Config(**SMOKE)
     model = experiment.network_of("cnn", config, learned=False)
-    row = classifier.Row(np.float32(0.0), np.float32(0.05), np.uint32(0))
-    state = classifier.initialise(row, images, model=model, steps=config.steps, batch_size=config.batch_size)
+    run = classifier.Run(np.float32(0.0), np.float32(0.05), np.uint32(0))
+    state = classifier.initialise(run, images, model=model, steps=config.steps, batch_size=config.batch_size)
     # A bias of -100 silences a channel of the first layer.
     first = state.params["Conv_0"]
     bias = first["bias"].at[5].set(-100.0)
     state = state._replace(params=state.params | {"Conv_0": first | {"bias": bias}})
-    seen = classifier.evaluate(row, state, images, model=model)
+    seen = classifier.evaluate(run, state, images, model=model)
     site = next(iter(seen.census))
     assert site.n == len(images.test_labels) * 16
     assert 5 in site.where("never_active").tolist()

@@ -36,7 +36,7 @@ def test_rows_are_all_there_in_order(undisturbed):
 
 def test_a_step_against_numpy(undisturbed):
     found = [json.loads(line) for line in undisturbed.splitlines()]
-    for row in toy.groups()[0].rows:
+    for row in toy.groups()[0].runs:
         key = jax.random.fold_in(jax.random.key(row.seed), jnp.uint32(0))
         kernel = np.float64(jax.random.normal(key, (3, 3))) + np.float64(toy.DATA[:3, None])
         x = np.outer(toy.DATA[:32], toy.DATA[32:]) * row.scale
@@ -86,7 +86,7 @@ def test_a_failure_of_one_device_ends_all(tmp_path):
         raise LabError("no space")
 
     table = [group._replace(to_records=refuse, looks=(0, 1_000_000)) for group in toy.groups()]
-    table[0] = table[0]._replace(looks=(0, 1), rows=table[0].rows[:1])
+    table[0] = table[0]._replace(looks=(0, 1), runs=table[0].runs[:1])
     began = time.monotonic()
     with store.open_run(tmp_path / "run", {}) as folder, pytest.raises(LabError, match="no space"):
         toy.loop(table, toy.DATA, folder, print)

@@ -10,9 +10,9 @@ from experiments.lab.run import memory, store
 from experiments.lab.run.errors import LabError
 from experiments.lab.run.sweep import Group, compile_groups
 from tests.experiments import toy_loop
-from tests.experiments.toy_experiment import DATA, Row
+from tests.experiments.toy_experiment import DATA, Run
 
-ONE = [Row(np.float32(1), np.uint32(0))]
+ONE = [Run(np.float32(1), np.uint32(0))]
 
 
 def square(row, side):

@@ -131,7 +131,7 @@ def test_lives_against_numpy(slope):
     total = 0
     step = jax.jit(functools.partial(permuted_tasks.step, setting=SETTING))
     for seed in range(4):
-        row = permuted_tasks.Row(np.float32(slope), np.float32(0), np.float32(-1), np.uint32(seed))
+        row = permuted_tasks.Run(np.float32(slope), np.float32(0), np.float32(-1), np.uint32(seed))
         keys = jax.random.split(jax.random.split(jax.random.key(row.seed))[1], SETTING.tasks)
         state = permuted_tasks.initialise(row, TINY, setting=SETTING)
         # Some units of the first layer are silent from the start.
@@ -208,7 +208,7 @@ def test_silent_under_relu_is_without_gradient():
 
 
 def test_records_do_not_depend_on_how_many_tasks_they_hold():
-    row = permuted_tasks.Row(np.float32(0), np.float32(0), np.float32(0.025), np.uint32(1))
+    row = permuted_tasks.Run(np.float32(0), np.float32(0), np.float32(0.025), np.uint32(1))
     lives = {}
     for every in (1, 3):
         setting = SETTING._replace(every=every)
@@ -236,7 +236,7 @@ def test_a_diverged_network_has_no_counts():
         np.float32(0),
     )
     bad = jax.tree.map(lambda value: value * np.float32(np.nan), good)
-    row = permuted_tasks.Row(np.float32(0.2), np.float32(0), np.float32(-1), np.uint32(4))
+    row = permuted_tasks.Run(np.float32(0.2), np.float32(0), np.float32(-1), np.uint32(4))
     first, second = plasticity.to_records(config, row, [good, bad])
     assert (first["arm"], first["silent"], first["silent_by_layer"]) == ("leaky_0.2", 3, [1, 1, 1])
     assert not first["diverged"]

@@ -55,7 +55,7 @@ class Cut:
         self.module.run(dataclasses.replace(self.config, so_far=True))
         summary = (self.config.out / "summary.md").read_text()
         missing = len(self.rows) - len(rows)
-        assert (f"Cut short: {missing} rows of the sweep are missing." in summary) == bool(missing)
+        assert (f"Cut short: {missing} runs of the sweep are missing." in summary) == bool(missing)
         return summary
 
 

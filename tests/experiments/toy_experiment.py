@@ -26,7 +26,7 @@ class Config(Flags):
     steps: Count = 50
 
 
-class Row(NamedTuple):
+class Run(NamedTuple):
     scale: np.float32
     seed: np.uint32
 
@@ -48,7 +48,7 @@ def to_records(kind, row, result):
 
 
 def groups(rows=7, steps=50):
-    table = [Row(np.float32(0.1 * (1 + seed % 3)), np.uint32(seed)) for seed in range(rows)]
+    table = [Run(np.float32(0.1 * (1 + seed % 3)), np.uint32(seed)) for seed in range(rows)]
     return [
         Group(
             kind, functools.partial(walk, kind=kind, steps=steps), table, functools.partial(to_records, kind)

@@ -9,7 +9,7 @@ import numpy as np
 from experiments.lab.run import cli, store
 from experiments.lab.run.experiment import carry_out
 from experiments.lab.run.loop import Loop, loop
-from tests.experiments.toy_experiment import DATA, Config, Row
+from tests.experiments.toy_experiment import DATA, Config, Run
 
 
 def begin(row, data):
@@ -44,7 +44,7 @@ def to_records(kind, row, seen):
 
 
 def groups(rows=7, steps=20):
-    table = [Row(np.float32(0.5 * (1 + seed % 3)), np.uint32(seed)) for seed in range(rows)]
+    table = [Run(np.float32(0.5 * (1 + seed % 3)), np.uint32(seed)) for seed in range(rows)]
     return [
         Loop(
             kind,

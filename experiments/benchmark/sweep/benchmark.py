@@ -91,8 +91,8 @@ def run(flags: argparse.Namespace) -> None:
                 found[name].append(measure())
             began, counted = time.perf_counter(), list[int]()
             for first, program in enumerate(programs):
-                rows = [row for row, value in enumerate(program.group.rows) if value.seed == seed]
-                execute(program, placed, folder, counted.append, first * len(program.group.rows), rows)
+                rows = [row for row, value in enumerate(program.group.runs) if value.seed == seed]
+                execute(program, placed, folder, counted.append, first * len(program.group.runs), rows)
             found["sweep"].append(sum(counted) * config.steps / (time.perf_counter() - began))
             if torch is not None:
                 records = dead_neurons.recorded_steps(config.steps)

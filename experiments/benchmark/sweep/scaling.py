@@ -150,13 +150,13 @@ def main() -> None:
     with store.open_run(flags.place / "run", {}) as folder:
         began = time.perf_counter()
         for program in programs:
-            mine = list(filter(processes.is_mine, range(len(program.group.rows))))
+            mine = list(filter(processes.is_mine, range(len(program.group.runs))))
             execute(program, placed, folder, lambda _: None, 0, mine)
         processes.meet("all rows are computed")
         seconds = time.perf_counter() - began
         folder.load()
         rows = store.dump(folder.records()).encode()
-    steps = CONFIG.steps * sum(len(group.rows) for group in groups)
+    steps = CONFIG.steps * sum(len(group.runs) for group in groups)
     if processes.leads():
         print(json.dumps({"rate": steps / seconds, "rows": hashlib.sha256(rows).hexdigest()}))
 

@@ -93,7 +93,7 @@ def measure(
             found["large of XLA"].append(max(rate for name, rate in rates.items() if name.startswith("jax")))
             found["alone"].append(alone())
             found["bare"].append(bare())
-            rows = [row for row, value in enumerate(program.group.rows) if value.seed == seed][:NETWORKS]
+            rows = [row for row, value in enumerate(program.group.runs) if value.seed == seed][:NETWORKS]
             began = time.perf_counter()
             execute(program, placed, folder, lambda _: None, 0, rows)
             found["sweep"].append(len(rows) * steps / (time.perf_counter() - began))

@@ -28,10 +28,10 @@ class Outcome(NamedTuple):
     """What a run has measured.
 
     Attributes:
-        records: records of all finished rows, in the order of the sweep.
-        seconds: time that the finished rows took, compiling included, over all processes that computed them one after
+        records: records of all finished runs, in the order of the sweep.
+        seconds: time that the finished runs took, compiling included, over all processes that computed them one after
             the other.
-        missing: number of rows of the sweep that are not finished; not 0 only with --so-far.
+        missing: number of runs of the sweep that are not finished; not 0 only with --so-far.
     """
 
     records: list[Record]
@@ -56,13 +56,13 @@ def carry_out(
         groups: groups of the sweep.
         data: argument of every `train`.
         what: plural of what the progress line counts, for example "networks".
-        engine: engine that computes the rows: `sweep`, or `loop` of `experiments.lab.run.loop` for convolutions.
+        engine: engine that computes the runs: `sweep`, or `loop` of `experiments.lab.run.loop` for convolutions.
         **identity: what determines the rows beside the flags and the programs, such as the data's checksum.
 
     Raises:
         LabError: if the folder cannot be used, or --so-far finds nothing.
     """
-    total = sum(len(group.rows) for group in groups)
+    total = sum(len(group.runs) for group in groups)
     identity |= fingerprint(groups, data)
     return compute(name, config, identity, total, what, functools.partial(engine, groups, data))
 
@@ -75,7 +75,7 @@ def compute(
     what: str,
     engine: Callable[[RunFolder, Callable[[int], None]], None],
 ) -> Outcome:
-    """`carry_out` for rows of any kind: `engine` computes those that the folder lacks, and tells of each."""
+    """`carry_out` for runs of any kind: `engine` computes those that the folder lacks, and tells of each."""
     settings = {key: value for key, value in dataclasses.asdict(config).items() if key not in _NOT_SETTINGS}
     with store.open_run(
         config.out, {"experiment": name, **settings, **identity}, fresh=config.fresh
@@ -134,7 +134,7 @@ def write_up(
     store.write(folder / "environment.json", store.dump(about, indent=2) + "\n")
     lead = [
         *lead,
-        *([f"Cut short: {outcome.missing} rows of the sweep are missing."] if outcome.missing else []),
+        *([f"Cut short: {outcome.missing} runs of the sweep are missing."] if outcome.missing else []),
     ]
     for picture, _, draw in figures if plots.available() else ():
         plots.save(draw(), folder / picture)

@@ -1,16 +1,16 @@
-"""The second engine: a table of rows -> records, as `experiments.lab.run.sweep`, by a Python loop of compiled steps.
+"""The second engine: a table of runs -> records, as `experiments.lab.run.sweep`, by a Python loop of compiled steps.
 
 It is for convolutions: XLA runs them several times slower inside `lax.scan` on the CPU than at the top of a program
 (jax #12868). A training step of five 3x3 convolutions of 16 to 64 channels on 64 images of 28x28 took 41 ms of one
 core in a loop and 303 ms in scan.
 
-A row lives on one device from its begin to its last look. Each device takes one row at a time, driven by a Python
-thread of its own, so that with one CPU device a core all cores work; an accelerator takes one row after another. A
-row's result depends on nothing but the row: the devices compile the same programs, and XLA's CPU threads do not share
-a convolution (`xla_cpu_multi_thread_eigen`). A finished row is saved at once, and the state of one that is not every
+A run lives on one device from its start to its last evaluation. Each device takes one run at a time, driven by a Python
+thread of its own, so that with one CPU device a core all cores work; an accelerator takes one run after another. A
+run's result depends on nothing but the run: the devices compile the same programs, and XLA's CPU threads do not share
+a convolution (`xla_cpu_multi_thread_eigen`). A finished run is saved at once, and the state of one that is not every
 minute, from which the same command goes on: see `experiments.lab.run.checkpoint`.
 
-Of several processes each takes every n-th row that is to be computed.
+Of several processes each computes every n-th run.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from experiments.lab.run.sweep import CPU_OPTIONS
 
 
 class Loop(NamedTuple):
-    """Rows that the same compiled functions compute; all are pure, and `row` is a pytree of scalars.
+    """Runs that the same compiled functions compute; all are pure, and `run` is a pytree of scalars.
 
-    What differs between rows is traced: with the slope in the row, ReLU and every leaky slope share one step.
+    What differs between runs is traced: with the slope in the run, ReLU and every leaky slope share one step.
 
     Attributes:
-        name: for people.
-        begin: (row, data) -> state: a pytree of arrays; what counts the steps is a part of it.
-        step: (row, state, data) -> state, of the same structure, shapes and dtypes.
-        look: (row, state, data) -> what is measured.
-        looks: after how many steps it is, rising; 0 is before the first. The last ends the row.
-        rows: one structure and one set of dtypes.
-        to_records: (row, what each look saw, on the host) -> the records that are kept of it.
+        name: name of the group, for people.
+        begin: function (run, data) -> state, a pytree of arrays; what counts the steps is a part of it.
+        step: function (run, state, data) -> state of the same structure, shapes and dtypes.
+        look: function (run, state, data) -> what one evaluation measures.
+        looks: numbers of steps after which the state is evaluated, rising; 0 is before the first, the last is the end.
+        runs: runs of the group, as pytrees of scalars of one structure and one set of dtypes.
+        to_records: function (run, what each evaluation saw, on the host) -> the records that are kept of the run.
     """
 
     name: str
@@ -49,16 +49,16 @@ class Loop(NamedTuple):
     step: Callable[[Any, Any, Any], Any]
     look: Callable[[Any, Any, Any], Any]
     looks: Sequence[int]
-    rows: Sequence[Any]
+    runs: Sequence[Any]
     to_records: Callable[[Any, list[Any]], list[Record]]
 
     def programs(self, data: Any) -> Iterator[str]:
         """What XLA is given to compile; for `experiments.lab.run.sweep.fingerprint`."""
-        row = self.rows[0]
-        yield jax.jit(self.begin).lower(row, data).as_text()
-        state = jax.eval_shape(self.begin, row, data)
+        run = self.runs[0]
+        yield jax.jit(self.begin).lower(run, data).as_text()
+        state = jax.eval_shape(self.begin, run, data)
         for function in (self.step, self.look):
-            yield jax.jit(function).lower(row, state, data).as_text()
+            yield jax.jit(function).lower(run, state, data).as_text()
         yield str(list(self.looks))
 
 
@@ -70,13 +70,13 @@ def loop(
     *,
     devices: Sequence[Any] | None = None,
 ) -> None:
-    """Computes those rows of this process that the folder lacks.
+    """Computes those runs of this process that the folder lacks.
 
     Args:
-        groups: groups whose rows, one after the other, are the sweep's.
+        groups: groups whose runs, one after the other, are the sweep's.
         data: argument of every function.
-        folder: folder in which finished rows are kept.
-        advance: function that is told how many more rows are finished.
+        folder: folder in which finished runs are kept.
+        advance: function that is told how many more runs are finished.
         devices: devices that compute; all of this process by default.
     """
     options: dict[str, str | bool] = CPU_OPTIONS if jax.default_backend() == "cpu" else {}
@@ -90,23 +90,23 @@ def loop(
     ]
     computing = devices if devices is not None else jax.local_devices()
     todo: queue.SimpleQueue[tuple[int, tuple[int, Any]]] = queue.SimpleQueue()
-    for index, entry in enumerate((place, row) for place, group in enumerate(groups) for row in group.rows):
+    for index, entry in enumerate((place, run) for place, group in enumerate(groups) for run in group.runs):
         if folder.lacks(index):
             todo.put((index, entry))
     saving, failed = threading.Lock(), threading.Event()
 
     def work(device: Any) -> None:
-        """Takes rows until there are none, or another device's thread has failed."""
+        """Takes runs until there are none, or another device's thread has failed."""
         own = jax.device_put(data, device)
         known: set[int] = set()  # groups whose programs fit into this device's memory
         try:
             while not failed.is_set():
                 try:
-                    index, (place, row) = todo.get_nowait()
+                    index, (place, run) = todo.get_nowait()
                 except queue.Empty:
                     return
                 group, (begin, step, look) = groups[place], compiled[place]
-                given = jax.device_put(row, device)
+                given = jax.device_put(run, device)
                 if place not in known:
                     memory.check(group.name, begin.lower(given, own).compile(), computing)
                 state, done = begin(given, own), 0
@@ -127,7 +127,7 @@ def loop(
                             checkpoint.save(done, seen, state)
                     # Fetched at once: the host is never ahead of the device by more than the steps between two looks.
                     seen.append(jax.device_get(look(given, state, own)))
-                records = group.to_records(row, seen)
+                records = group.to_records(run, seen)
                 with saving:
                     folder.save(index, records)
                     checkpoint.remove()
