@@ -61,7 +61,7 @@ class Counts(NamedTuple):
 
 
 class Signal(NamedTuple):
-    """What reaches a hidden layer of some networks of one slope.
+    """The inputs of a hidden layer, in several networks of one slope.
 
     Attributes:
         h: activations, (inputs, units, networks).
@@ -100,7 +100,7 @@ def probes_of(input_dim: int, probes: int) -> np.ndarray:
 
 
 def first_signal(inputs: Array, networks: int, width: int, slope: float) -> Signal:
-    """What reaches the first hidden layer: the inputs, (inputs, input_dim), or as few of them as decide."""
+    """The inputs of the first hidden layer: `inputs`, (inputs, input_dim), or the few of them that suffice."""
     pieces = None
     if slope:
         inputs = inputs[:: max(1, len(inputs) // _LEAKY_INPUTS)]

@@ -1,4 +1,4 @@
-"""A classifier of ours that judges generated images: which class each looks like, and its features."""
+"""A classifier that judges generated images: it predicts their classes and computes their features."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Classifier(nn.Module):
 
 
 class Judge(NamedTuple):
-    """The trained classifier, and what real images look like to it.
+    """The trained classifier, and its results on real images.
 
     Attributes:
         params: the classifier's weights, a pytree.
@@ -51,7 +51,7 @@ class Judge(NamedTuple):
 
     @property
     def sha256(self) -> str:
-        """The checksum of its weights."""
+        """The checksum of the weights."""
         digest = hashlib.sha256()
         for leaf in jax.tree.leaves(self.params):
             digest.update(np.asarray(leaf).tobytes())
@@ -59,7 +59,7 @@ class Judge(NamedTuple):
 
 
 def entropy(histogram: np.ndarray) -> float:
-    """Of shares that sum to 1, in nats: log 10 where all of ten classes have the same."""
+    """The entropy, in nats, of shares that sum to 1: log 10 where ten classes have equal shares."""
     present = histogram[histogram > 0]
     return float(-(present * np.log(present)).sum())
 

@@ -64,7 +64,7 @@ class Pair(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """What is measured of a pair at one time; every shape is () but that of the samples.
+    """Measures of a pair at one time; every shape is () but that of the samples.
 
     Attributes:
         modes: number of modes that the generated samples cover; see `experiments.gan_modes.mixtures.Coverage`.

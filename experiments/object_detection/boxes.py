@@ -34,7 +34,7 @@ _LARGEST = 4.0  # of a size's logarithm: exp does not overflow in a network that
 
 
 class Targets(NamedTuple):
-    """What the cells are to tell.
+    """Targets of the cells.
 
     Attributes:
         objects: 1 where the centre of an item lies in the cell, else 0, (canvases, CELLS, CELLS) float32.

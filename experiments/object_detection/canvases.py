@@ -77,7 +77,7 @@ def compose_splits(dataset: Dataset, train: int, test: int) -> tuple[Canvases, C
 
 
 def checksum(*splits: Canvases) -> str:
-    """Of all arrays."""
+    """The checksum of all arrays."""
     digest = hashlib.sha256()
     for split in splits:
         for array in split:

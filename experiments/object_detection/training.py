@@ -88,7 +88,7 @@ def optimizer_of(learning_rate: float, steps: int) -> optax.GradientTransformati
 
 
 def standardized(pixels: Array | np.ndarray) -> Array:
-    """What the network takes: (batch, side, side, 1)."""
+    """Pixels as the network takes them: (batch, side, side, 1), -0.5 to 1.5."""
     return jnp.asarray(pixels)[..., None].astype(jnp.float32) / 128 - 0.5
 
 

@@ -212,11 +212,11 @@ def step(run: Run, state: State, images: batches.Images, *, setting: Setting) ->
 
         after, correct = lax.scan(update, before, (ordered, jnp.asarray(labels)[order].reshape(steps, -1)))
         _, seen = forward(after, probe, slope)
-        silent, scores = zip(*(count(z, slope) for z in seen), strict=True)
+        never_active, scores = zip(*(count(z, slope) for z in seen), strict=True)
         dormant = [score <= run.tau for score in scores]
         shares = Shares(
             correct.mean(),
-            jnp.concatenate(silent).mean(),
+            jnp.concatenate(never_active).mean(),
             units.effective_rank(leaky_relu(seen[-1][:_RANK_IMAGES], slope)),
         )
         restarted = jnp.concatenate(dormant).sum().astype(jnp.float32)

@@ -53,7 +53,7 @@ class Layer(NamedTuple):
 
     @property
     def negative_slope(self) -> float | None:
-        """Of the leaky ReLU that ncnn has fused into the layer; None if there is none."""
+        """The slope of the leaky ReLU that ncnn has fused into the layer; None if there is none."""
         slopes = self.parameters.get(10)
         return float(slopes[0]) if self.parameters.get(9) == _LEAKY and isinstance(slopes, tuple) else None
 

@@ -124,7 +124,7 @@ NETWORKS = {
 
 
 def by_ncnn(param: Path, image: np.ndarray) -> np.ndarray:
-    """What ncnn itself makes of an image (height, width, 3), in float32 on the CPU.
+    """The output of ncnn itself for an image (height, width, 3), in float32 on the CPU.
 
     Raises:
         LabError: if ncnn is missing, or cannot run the network.

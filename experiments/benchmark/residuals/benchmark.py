@@ -83,7 +83,7 @@ def run(flags: argparse.Namespace) -> None:
 
 
 def describe(platform: str, rounds: int, blocks: list[str] | None) -> dict[str, Any]:
-    """What the figures of a platform were measured with."""
+    """Command, date, machine and versions with which the figures of a platform were measured."""
     compiler = _COMPILERS[platform]
     timed = f" --rounds {rounds}" if rounds else ""
     some = "".join([" --blocks", *(f' "{block}"' for block in blocks)]) if blocks else ""
@@ -135,7 +135,7 @@ def measure(platform: str, rounds: int, blocks: list[str]) -> list[dict[str, Any
 
 
 def _lines(title: str, module: str, *arguments: str) -> Iterator[dict[str, Any]]:
-    """What a module of the benchmark prints in a process of its own."""
+    """The JSON lines that a module of the benchmark prints in a process of its own."""
     command = [sys.executable, "-m", f"experiments.benchmark.{module}", *arguments]
     with tempfile.TemporaryFile("w+") as errors:  # the compilers complain that their devices are not there
         process = subprocess.Popen(
@@ -161,7 +161,7 @@ def _spread(values: list[float]) -> list[float]:
 
 
 def recorded() -> dict[str, Any]:
-    """What was recorded before, by platform."""
+    """The results recorded before, by platform."""
     path = RESULTS / "residuals.json"
     return json.loads(path.read_text()) if path.exists() else {}
 

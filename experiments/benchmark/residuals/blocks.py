@@ -102,7 +102,7 @@ class Block:
 
     @property
     def name(self) -> str:
-        """As the tables call it."""
+        """The name of the block in the tables."""
         parts = (
             self.body,
             "frozen" * self.frozen,

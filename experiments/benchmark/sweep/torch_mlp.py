@@ -20,7 +20,7 @@ IMPLEMENTATIONS: tuple[dict[str, bool], ...] = ({"foreach": False}, {"foreach": 
 
 
 class Setting(NamedTuple):
-    """What is trained: the experiment's configuration, as far as it matters here, and how the optimiser is built."""
+    """The part of the experiment's configuration that matters here, and how the optimiser is built."""
 
     hidden: tuple[int, ...]
     batch_size: int

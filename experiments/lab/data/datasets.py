@@ -178,7 +178,7 @@ def _embedded() -> Dataset:
 
 
 def _checksums() -> dict[str, str]:
-    """Of the embedded file, and of its arrays under the name `arrays`."""
+    """The checksums of the embedded file and, under the name `arrays`, of the arrays in it."""
     lines = CHECKSUMS.read_text().splitlines()
     return {name: digest for digest, name in (line.split() for line in lines if not line.startswith("#"))}
 

@@ -28,7 +28,7 @@ class Player(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """What one batch shows of both players.
+    """Losses, gradients and running statistics of both players on one batch.
 
     Attributes:
         discriminator_loss: loss over both halves of the batch, ().

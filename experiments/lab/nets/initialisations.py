@@ -1,4 +1,4 @@
-"""The ways in which a network's weights begin, for one whose slope may be traced."""
+"""Initialisations of a network whose slope may be traced."""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ class MLP(nn.Module):
     """Dense layers with LeakyReLU between them; ReLU is the slope 0.
 
     The slope is an argument of the call and may be traced, so that one compiled program trains every activation.
-    Kernels are He normal (gain sqrt 2) and biases zero for every slope, so that networks of one seed start with the
-    same weights.
+    Kernels are He normal (gain sqrt 2) and biases zero for every slope, so that networks of one seed start with
+    the same weights.
 
     Attributes:
         hidden: widths of the hidden layers.
