@@ -82,20 +82,21 @@ class Shares(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """Units of each hidden layer, (layers,), in one task, or the sums over several. Silent: never active.
+    """Units of each hidden layer, (layers,), in one task, or the sums over several.
 
     Attributes:
-        silent: at the task's start, on its inputs.
-        revived: how many of those are not silent at its end.
-        died: units that are silent at its end alone.
-        from_below: of the revived, those that fire with the incoming weights of the start on what the layers below
-            give at the end; in the first hidden layer there can be none.
-        by_itself: of the revived, those that fire with the incoming weights of the end on what the layers below gave at
-            the start; in the first hidden layer it is all of them.
-        unmoved: of the silent, those whose incoming weights and bias at the end are those of the start, to the bit.
+        never_active_at_start: number of units that are never active on the task's inputs at its start.
+        revived: number of those that are active on some input at its end.
+        died: number of units that are never active at its end alone.
+        from_below: number of the revived that are active with the incoming weights of the start on what the layers
+            below give at the end; in the first hidden layer there can be none.
+        by_itself: number of the revived that are active with the incoming weights of the end on what the layers below
+            gave at the start; in the first hidden layer it is all of them.
+        unmoved: number of units never active at the start whose incoming weights and bias at the end are those of
+            the start, to the bit.
     """
 
-    silent: Array
+    never_active_at_start: Array
     revived: Array
     died: Array
     from_below: Array
@@ -162,7 +163,7 @@ def compare(before: Params, after: Params, probe: Array, negative_slope: ArrayLi
         change, revived = units.transitions(was, now), was * (1 - now)
         layers.append(
             Counts(
-                silent=was.sum(),
+                never_active_at_start=was.sum(),
                 revived=change.revived,
                 died=change.died,
                 from_below=(revived * (1 - below_alone)).sum(),
@@ -211,11 +212,11 @@ def step(row: Row, state: State, images: batches.Images, *, setting: Setting) ->
 
         after, correct = lax.scan(update, before, (ordered, jnp.asarray(labels)[order].reshape(steps, -1)))
         _, seen = forward(after, probe, slope)
-        silent, scores = zip(*(count(z, slope) for z in seen), strict=True)
+        never_active, scores = zip(*(count(z, slope) for z in seen), strict=True)
         dormant = [score <= row.tau for score in scores]
         shares = Shares(
             correct.mean(),
-            jnp.concatenate(silent).mean(),
+            jnp.concatenate(never_active).mean(),
             units.effective_rank(leaky_relu(seen[-1][:_RANK_IMAGES], slope)),
         )
         restarted = jnp.concatenate(dormant).sum().astype(jnp.float32)

@@ -1,4 +1,4 @@
-"""ReDo: units that have fallen silent begin again.
+"""ReDo: units that have become dormant begin again.
 
 References:
     Sokar, Agarwal, Castro and Evci: The dormant neuron phenomenon in deep reinforcement learning, ICML 2023.
