@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import NamedTuple
 
@@ -37,12 +37,8 @@ class Table(NamedTuple):
 
     def to_markdown(self) -> str:
         """A GitHub table under a bold title."""
-        align = [":--" if column < self.text_columns else "--:" for column in range(len(self.header))]
-        lines = [[name.replace("\n", " ") for name in self.header], align, *self.rows]
-        table = "\n".join(
-            "| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines
-        )
-        return "\n\n".join([f"**{self.title}**", table, *self.notes]) + "\n"
+        lines = markdown(self.header, self.rows, self.text_columns)
+        return "\n\n".join([f"**{self.title}**", "\n".join(lines), *self.notes]) + "\n"
 
     def to_html(self) -> str:
         """A table element with its caption; every text escaped."""
@@ -84,6 +80,13 @@ class Table(NamedTuple):
 
     def _begins_section(self, row: int) -> bool:
         return bool(self.sections) and row % self.sections == 0
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]], text_columns: int = 1) -> list[str]:
+    """The lines of a GitHub table; the columns after the text columns hold figures and are set to the right."""
+    align = [":--" if column < text_columns else "--:" for column in range(len(header))]
+    lines = [[name.replace("\n", " ") for name in header], align, *rows]
+    return ["| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines]
 
 
 def verdict_table(title: str, findings: Sequence[Finding], notes: Sequence[str] = ()) -> Table:
