@@ -4,6 +4,7 @@ import random
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from tests.experiments.recorded import NAMES, rows_of, write_summary
@@ -66,11 +67,14 @@ def test_a_report_of_runs_that_finished_at_random(name, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SWEPT)
-def test_a_report_of_every_prefix_and_of_many_random_parts(name, tmp_path):
-    runs, rng = runs_of(name, 2), random.Random(name)
+def test_a_report_of_every_prefix_and_the_figures_of_random_parts(name, tmp_path):
+    runs = runs_of(name, 1)
     for count in range(1, len(runs) + 1):
-        report(name, runs, set(range(count)), tmp_path, draw=count % 3 == 1)
-        report(name, runs, set(rng.sample(range(len(runs)), count)), tmp_path, draw=count % 3 == 2)
+        report(name, runs, set(range(count)), tmp_path, draw=False)
+    runs, rng = runs_of(name, 2), random.Random(name)
+    for share in np.linspace(0, 1, 8):
+        which = rng.sample(range(len(runs)), max(1, round(share * len(runs))))
+        report(name, runs, set(which), tmp_path, draw=True)
 
 
 @pytest.mark.parametrize(
