@@ -1,4 +1,4 @@
-"""Does a network lose its ability to learn over hundreds of tasks, and do its silent units come back?
+"""Does a network lose its ability to learn over hundreds of tasks, and do its never-active units come back?
 
 Trains one network on a sequence of tasks without an end between them: each is the same images with their pixels in a
 new random order, seen once. Counts never-active units at the start of every task and at its end, layer by layer, so
@@ -44,7 +44,7 @@ from experiments.plasticity.report import report
 NAME = "plasticity"
 Arm = Literal["relu", "leaky_0.01", "leaky_0.2", "relu_redo", "leaky_0.2_leaky_he"]
 _NEVER = -1.0  # a threshold that no dormant score is under
-# Slope, whether the gain is made for it, and whether silent units begin anew.
+# Slope, whether the gain is made for it, and whether dormant units begin anew.
 ARMS = {
     "relu": (0.0, False, False),
     "leaky_0.01": (0.01, False, False),
@@ -92,7 +92,7 @@ class Config(Flags):
 
     probe: Annotated[int, Field(ge=0)] = 0
     """Units are counted on the first so many images of the task; 0 for all of them.
-    On all, a silent ReLU unit is one that receives no gradient from any image of the task."""
+    On all, a never-active ReLU unit is one that receives no gradient from any image of the task."""
 
     every: Count = 10
     """Tasks that are taken together in one record."""
@@ -154,7 +154,7 @@ def to_records(config: Config, run: Run, life: Sequence[Record]) -> list[store.R
     for place, record in enumerate(life):
         shares = {name: store.number(value, 6) for name, value in record.shares._asdict().items()}
         counts = record.counts._asdict()
-        totals = {name: _whole(counts[name].sum()) for name in ("silent", "revived", "died")}
+        totals = {name: _whole(counts[name].sum()) for name in ("never_active_at_start", "revived", "died")}
         records.append(
             {
                 "arm": arm,

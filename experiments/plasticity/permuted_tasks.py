@@ -83,20 +83,21 @@ class Shares(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """Numbers of units of each hidden layer, (layers,), in one task, or their sums over several.
+    """Units of each hidden layer, (layers,), in one task, or the sums over several.
 
     Attributes:
-        silent: units that are never active at the task's start, on its inputs.
-        revived: those of them that are active at its end.
-        died: units that are never active at the task's end but were active at its start.
-        from_below: those of the revived that are active with the incoming weights of the start on what the layers below
-            give at the end; the first hidden layer can have none.
-        by_itself: those of the revived that are active with the incoming weights of the end on what the layers below
-            gave at the start; in the first hidden layer these are all of the revived.
-        unmoved: never-active units whose incoming weights and bias at the end equal those of the start, to the bit.
+        never_active_at_start: number of units that are never active on the task's inputs at its start.
+        revived: number of those that are active on some input at its end.
+        died: number of units that are never active at its end alone.
+        from_below: number of the revived that are active with the incoming weights of the start on what the layers
+            below give at the end; in the first hidden layer there can be none.
+        by_itself: number of the revived that are active with the incoming weights of the end on what the layers below
+            gave at the start; in the first hidden layer it is all of them.
+        unmoved: number of units never active at the start whose incoming weights and bias at the end are those of
+            the start, to the bit.
     """
 
-    silent: Array
+    never_active_at_start: Array
     revived: Array
     died: Array
     from_below: Array
@@ -163,7 +164,7 @@ def compare(before: Params, after: Params, probe: Array, negative_slope: ArrayLi
         change, revived = units.transitions(was, now), was * (1 - now)
         layers.append(
             Counts(
-                silent=was.sum(),
+                never_active_at_start=was.sum(),
                 revived=change.revived,
                 died=change.died,
                 from_below=(revived * (1 - below_alone)).sum(),

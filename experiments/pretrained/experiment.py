@@ -1,4 +1,4 @@
-"""Do the LeakyReLU networks that people use have channels that never fire?
+"""Do the LeakyReLU networks that people use have channels that are never active?
 
 Takes two published networks that enlarge images, waifu2x's upconv_7 (slope 0.1) and Real-ESRGAN x4plus (slope 0.2),
 with their published weights, and counts on pieces of real photographs how often each channel is above zero. Also how

@@ -10,7 +10,7 @@ import pytest
 
 from experiments.born_dead import experiment as born_dead
 from experiments.born_dead import random_networks
-from experiments.born_dead.report import main_table, verdicts, wilson
+from experiments.born_dead.report import main_table, verdicts
 from experiments.born_dead.theory import DEPTH_TEN, exact_at_three, lower_bound, point_death
 from jax_leaky import units
 
@@ -147,16 +147,6 @@ def test_collapsed_is_constant_relative_to_the_output_with_the_input_zero_among_
     judged = [float(units.constant_output(outputs[np.float32][:, place])) for place in range(200)]
     np.testing.assert_array_equal(lost, judged)
     assert all(np.ptp(outputs[np.float64], axis=0) > 0.5 * np.abs(outputs[np.float64]).max(0))
-
-
-def test_intervals_are_wilsons_and_never_below_zero():
-    assert wilson(0, 1_000_000) == pytest.approx((0, 3.84e-6), rel=1e-3)
-    assert wilson(10, 10)[1] == 1
-    low, high = wilson(1, 1_000_000)
-    assert 0 < low < 1e-6 < high
-    assert high - 1e-6 > 1e-6 - low
-    for end in (low, high):  # where the share lies 1.96 standard errors from the end, by the end's own error
-        assert abs(1e-6 - end) == pytest.approx(1.959964 * math.sqrt(end * (1 - end) / 1e6), rel=1e-6)
 
 
 def test_an_upper_estimate_is_printed_as_one_and_without_an_interval(rows):

@@ -12,7 +12,7 @@ from experiments.gan_images import training as image_gan
 from experiments.gan_images.frechet import Moments, frechet_distance, moments
 from experiments.gan_images.judge import entropy, train_judge
 from experiments.gan_images.model import Discriminator, Generator
-from experiments.gan_images.report import collapsed, unsteady
+from experiments.gan_images.report import collapsed, runs_of
 
 
 @pytest.fixture(scope="module")
@@ -148,13 +148,8 @@ def test_a_step_is_adam_on_each_players_own_loss():
         jax.tree.map(lambda m, g: np.testing.assert_allclose(m, 0.5 * g, rtol=1e-2, atol=1e-5), mu, gradient)
 
 
-def test_measures_of_a_life():
-    life = [{"modes": 4, "generator_gradient": None, "generator_gradient_deviation": None}]
-    life += [
-        {"modes": 6, "generator_gradient": 2.0, "generator_gradient_deviation": d}
-        for d in (9.0, 1.0, 3.0, 1.0)
-    ]
-    assert unsteady(life) == pytest.approx((1.5 + 0.5) / 2)
-    assert unsteady(life[:1]) is None
-    assert not collapsed(life)
-    assert collapsed(life[:1])
+def test_a_run_with_half_of_the_classes_has_collapsed():
+    keys = {"normalisation": "none", "arm": "relu", "seed": 0, "diverged": False}
+    records = [{"modes": modes, "step": step, **keys} for step, modes in enumerate((5, 6))]
+    assert not collapsed(runs_of(records).records).item()
+    assert collapsed(runs_of(records[:1]).records).item()

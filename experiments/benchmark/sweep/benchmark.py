@@ -22,6 +22,7 @@ from experiments.lab.data import batches
 from experiments.lab.data import datasets as data
 from experiments.lab.run import devices, store
 from experiments.lab.run.sweep import compile_groups, execute
+from experiments.lab.show.table import markdown
 
 if TYPE_CHECKING:
     from experiments.benchmark.sweep.torch_rate import TorchRate
@@ -152,11 +153,17 @@ def to_markdown(results: dict[str, Any]) -> str:
     """The results for people."""
     spread, operations = results["measurements"], results["operations_per_network_step"]
 
-    def line(name: str, scale: float, unit: str) -> str:
+    def line(name: str, scale: float, unit: str) -> tuple[str, ...]:
         median, least, greatest = (spread[name][key] * scale for key in ("median", "least", "greatest"))
-        return f"| {name} | {median:,.0f} | {least:,.0f} to {greatest:,.0f} | {unit} |"
+        return name, unit, f"{median:,.0f}", f"{least:,.0f} to {greatest:,.0f}"
 
     about = results["environment"]
+    measured = [
+        line("sweep", 1, "network steps/s"),
+        line("sweep", operations / 1e9, "GFLOP/s of matrix products"),
+        *(line(name, 1, "network steps/s") for name in _RATES[1:] if name in spread),
+        *(line(name, 1e-9, "GFLOP/s") for name in spread if name not in _RATES),
+    ]
     lines = [
         "# How fast the sweep trains",
         "",
@@ -173,12 +180,7 @@ def to_markdown(results: dict[str, Any]) -> str:
         if "times_torch" in results
         else f"* {NO_TORCH}",
         "",
-        "| measured | median | least to greatest | unit |",
-        "| :-- | --: | --: | :-- |",
-        line("sweep", 1, "network steps/s"),
-        line("sweep", operations / 1e9, "GFLOP/s of matrix products"),
-        *(line(name, 1, "network steps/s") for name in _RATES[1:] if name in spread),
-        *(line(name, 1e-9, "GFLOP/s") for name in spread if name not in _RATES),
+        *markdown(("measured", "unit", "median", "least to greatest"), measured, 2),
         "",
         f"A network step is one batch of one network and takes {operations / 1e6:.1f} million operations in matrix "
         "products, its share of the network's records included.",
