@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jax_leaky._tracing import _jax_internals as internals
-from jax_leaky._tracing._activations import hinted
-from jax_leaky._tracing._elementwise import CALLS, Value
+from jax_leaky._tracing._activations import CALLS, Value, hinted
 
 _ROOTS = frozenset({"sqrt", "rsqrt", "log"})
 _SAME_NUMBERS = frozenset(

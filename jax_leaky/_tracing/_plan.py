@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from jax_leaky._tracing import _jax_internals as internals
+from jax_leaky._tracing._activations import CALLS, Value, bends, constant
 from jax_leaky._tracing._branches import Cond
 from jax_leaky._tracing._calls import ClosedCall, CustomRule, Jit, Remat
 from jax_leaky._tracing._constructs import Scan, While
-from jax_leaky._tracing._elementwise import CALLS, Value, bends, constant
 from jax_leaky._tracing._layout import layout_of
 from jax_leaky._tracing._program import UNDER_DERIVATIVE, CannotEnter, Construct, Plan, Region, Scope, Spot
 from jax_leaky._tracing._recognise import Match, Recognition, recognise

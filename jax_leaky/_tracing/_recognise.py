@@ -1,8 +1,8 @@
 """Which values of a jaxpr are activations of which others.
 
 One walk forward: for every value that elementwise equations make, the function it is of each of its nearest
-ancestors is kept as numbers at the probe points (`_elementwise`), and compared with the known formulas
-(`_kinds`). Where a value is an activation of several ancestors the nearest counts: `relu(relu(x))` is two.
+ancestors is kept as numbers at the probe points (`_activations`), and compared with the known formulas
+there. Where a value is an activation of several ancestors the nearest counts: `relu(relu(x))` is two.
 An activation that only serves inside a larger one (the tanh of a gelu, the relu6 of a hard_silu) is part of it.
 """
 
@@ -13,8 +13,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_leaky._tracing import _jax_internals as internals
-from jax_leaky._tracing._activations import Kind, classify, hinted
-from jax_leaky._tracing._elementwise import CALLS, Value, Z, constant, evaluate, may_be_elementwise, parameter
+from jax_leaky._tracing._activations import (
+    CALLS,
+    Kind,
+    Value,
+    Z,
+    classify,
+    constant,
+    evaluate,
+    hinted,
+    may_be_elementwise,
+    parameter,
+)
 from jax_leaky._tracing._guards import is_guard
 
 MOST_ANCESTORS = 12

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jax_leaky._tracing import _jax_internals as internals
-from jax_leaky._tracing._elementwise import CALLS, PRIMITIVES
+from jax_leaky._tracing._activations import CALLS, PRIMITIVES
 
 COPY = -1
 """All shards hold the same, whatever the type says. It stands for axes over which a value does not differ, too."""
