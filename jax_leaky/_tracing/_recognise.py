@@ -6,7 +6,7 @@ there. Where a value is an activation of several ancestors the nearest counts: `
 An activation that only serves inside a larger one (the tanh of a gelu, the relu6 of a hard_silu) is part of it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -25,7 +25,6 @@ from jax_leaky._tracing._activations import (
     may_be_elementwise,
     parameter,
 )
-from jax_leaky._tracing._guards import is_guard
 
 MOST_ANCESTORS = 12
 """How many ancestors of a value are kept. Between the z and the result of a gelu lie eight equations."""
@@ -218,3 +217,71 @@ def _equal(value: Value, other: Value) -> bool:
         and value.parameter is other.parameter
         and (value.at_probes is other.at_probes or bool(np.array_equal(value.at_probes, other.at_probes)))
     )
+
+
+_ROOTS = frozenset({"sqrt", "rsqrt", "log"})
+_SAME_NUMBERS = frozenset(
+    {
+        "broadcast_in_dim",
+        "reshape",
+        "squeeze",
+        "expand_dims",
+        "convert_element_type",
+        "stop_gradient",
+        "pvary",
+    }
+)
+
+
+def is_guard(
+    eqns: Sequence[Any],
+    index: int,
+    users: Mapping[Any, set[int]],
+    known: Callable[[Any], Value | None],
+    differentiated: bool,
+) -> bool:
+    """Whether all that is made of a hand-written ReLU is a root or a logarithm, and a running average at most.
+
+    Args:
+        eqns: of the jaxpr.
+        index: of the ReLU among them.
+        users: the equations that use a variable; `len(eqns)` stands for the outputs of the jaxpr.
+        known: the number that an equation's input is, if it is one.
+        differentiated: whether a backward pass is among the users, which uses every value: then a root is enough.
+    """
+    if eqns[index].primitive.name in CALLS and hinted(internals.call_name(eqns[index])) == "relu":
+        return False
+    rooted = False
+    todo = [(eqns[index].outvars[0], False)]
+    seen: set[tuple[int, bool]] = set()
+    while todo:
+        variable, averaged = todo.pop()
+        for user in users.get(variable, set()):
+            if (user, averaged) in seen:
+                continue
+            seen.add((user, averaged))
+            if user == len(eqns):
+                ends = averaged
+            elif eqns[user].primitive.name in _ROOTS:
+                ends = rooted = True
+            else:
+                ends = False
+                follows = _follows(eqns[user], averaged, known)
+                if follows is not None:
+                    todo.append((eqns[user].outvars[0], follows))
+                    continue
+            if not (ends or differentiated):
+                return False
+    return rooted
+
+
+def _follows(eqn: Any, averaged: bool, known: Callable[[Any], Value | None]) -> bool | None:
+    """Whether what a user makes of a guard is part of a running average; None if it is something else."""
+    name = eqn.primitive.name
+    numbers = [value.at_probes for value in map(known, eqn.invars) if value is not None]
+    number = numbers[0] if len(numbers) == 1 else -1.0
+    if name in _SAME_NUMBERS or (name == "add" and 0 <= number < 0.1):
+        return averaged
+    chosen = name == "select_n" or (name in CALLS and internals.call_name(eqn) == "_where")
+    weighted = (name == "mul" and 0 < number < 1) or (averaged and name in {"add", "sub", "mul"})
+    return True if chosen or weighted else None
