@@ -6,9 +6,8 @@ from typing import Any
 from jax import lax
 
 from jax_leaky._tracing import _jax_internals as internals
-from jax_leaky._tracing import _records
 from jax_leaky._tracing._program import Inner, Plan, Records, Scope
-from jax_leaky._tracing._replay import replay
+from jax_leaky._tracing._replay import never, replay, wanted
 from jax_leaky._tracing._visitor import Visitor
 
 
@@ -51,9 +50,9 @@ class Cond:
 
             def replayed(*arguments: Any) -> tuple[list[Any], Records]:
                 outputs, records = replay(plan, visitor, arguments)
-                absent = _records.wanted(others, visitor)
+                absent = wanted(others, visitor)
                 return outputs, records | {
-                    spot.site.name: _records.never(spot, visitor, plan.scope) for spot in absent
+                    spot.site.name: never(spot, visitor, plan.scope) for spot in absent
                 }
 
             return replayed

@@ -7,9 +7,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from jax_leaky._tracing import _jax_internals as internals
-from jax_leaky._tracing import _records
 from jax_leaky._tracing._program import Inner, Plan, Records, Scope
-from jax_leaky._tracing._replay import replay
+from jax_leaky._tracing._replay import fold, never, replay, settle, wanted
 from jax_leaky._tracing._site import Loop
 from jax_leaky._tracing._visitor import Visitor
 
@@ -44,7 +43,7 @@ class Scan:
         loop = plan.scope.stacked[-1]
         assert isinstance(loop, Loop)
         merge = visitor.merge if visitor.folds(loop) else None
-        spots = _records.wanted(plans, visitor)
+        spots = wanted(plans, visitor)
         consts, carried = internals.scan_split(eqn)
         constants, carry, xs = values[:consts], values[consts : consts + carried], values[consts + carried :]
         # The steps are counted for a tap alone: a scan that is only observed carries nothing more.
@@ -55,13 +54,11 @@ class Scan:
             inner = visitor if number is None else visitor.at_step(number)
             outputs, records = replay(plan, inner, [*constants, *carry, *x_of_fn])
             if merge is not None:
-                folded, records = _records.fold(folded, records, merge), {}
+                folded, records = fold(folded, records, merge), {}
             return (outputs[:carried], folded), (outputs[carried:], records)
 
         with internals.equation_context(eqn):
-            unreached = {
-                s.site.name: _records.never(s, visitor, plan.scope) for s in spots if merge is not None
-            }
+            unreached = {s.site.name: never(s, visitor, plan.scope) for s in spots if merge is not None}
             (carry, folded), (ys, stacked) = lax.scan(
                 step,
                 (list(carry), unreached),
@@ -70,7 +67,7 @@ class Scan:
                 reverse=eqn.params["reverse"],
                 unroll=eqn.params["unroll"],
             )
-        return [*carry, *ys], _records.settle(folded, spots) if merge is not None else stacked
+        return [*carry, *ys], settle(folded, spots) if merge is not None else stacked
 
 
 def _has_weights_per_step(jaxpr: Any, consts: int, carried: int) -> bool:
@@ -160,10 +157,10 @@ class While:
         def step(state: tuple[list[Any], Records]) -> tuple[list[Any], Records]:
             carry, folded = state
             outputs, records = replay(plan, visitor, [*constants, *carry])
-            return outputs, _records.fold(folded, records, merge) if merge is not None else folded
+            return outputs, fold(folded, records, merge) if merge is not None else folded
 
         with internals.equation_context(eqn):
-            spots = _records.wanted(plans, visitor)
-            unreached = {spot.site.name: _records.never(spot, visitor, plan.scope) for spot in spots}
+            spots = wanted(plans, visitor)
+            unreached = {spot.site.name: never(spot, visitor, plan.scope) for spot in spots}
             carry, folded = lax.while_loop(test, step, (list(values[tested + held :]), unreached))
         return carry, folded

@@ -8,10 +8,9 @@ import jax
 from jax.sharding import PartitionSpec
 
 from jax_leaky._tracing import _jax_internals as internals
-from jax_leaky._tracing import _records
 from jax_leaky._tracing._layout import first_copy
 from jax_leaky._tracing._program import CannotEnter, Inner, Plan, Records, Scope, Shards, Spot
-from jax_leaky._tracing._replay import replay
+from jax_leaky._tracing._replay import fold_shards, replay, wanted
 from jax_leaky._tracing._visitor import Visitor
 
 
@@ -50,7 +49,7 @@ class ShardMap:
         """A shard_map of the replay."""
         (plan,) = plans
         mesh, axes = eqn.params["mesh"], eqn.params["newly_manual_axes"]
-        spots = {spot.site.name: spot for spot in _records.wanted(plans, visitor)}
+        spots = {spot.site.name: spot for spot in wanted(plans, visitor)}
 
         def differing(spot: Spot) -> tuple[str, ...]:
             return tuple(name for name in mesh.axis_names if name in axes and name in spot.axes)
@@ -84,5 +83,5 @@ class ShardMap:
                 if visitor.merge is not None and not sizes.keys().isdisjoint(spot.apart):
                     everywhere = jax.tree.map(internals.replicated, records[name])
                     front = spot.scope.front(spot.apart, visitor, plan.scope)
-                    records[name] = _records.fold_shards(everywhere, front, visitor.merge)
+                    records[name] = fold_shards(everywhere, front, visitor.merge)
         return outputs, records
