@@ -1,16 +1,174 @@
-"""`lax.scan`, `lax.while_loop` and `lax.fori_loop`."""
+"""The equations with jaxprs inside that replay rebuilds: calls, conditionals, loops and shards."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import PartitionSpec
 
 from jax_leaky._tracing import _jax_internals as internals
-from jax_leaky._tracing._program import Inner, Plan, Records, Scope
-from jax_leaky._tracing._replay import fold, never, replay, settle, wanted
+from jax_leaky._tracing._layout import first_copy
+from jax_leaky._tracing._program import CannotEnter, Inner, Plan, Records, Scope, Shards, Spot
+from jax_leaky._tracing._replay import fold, fold_shards, never, replay, settle, wanted
 from jax_leaky._tracing._site import Loop
 from jax_leaky._tracing._visitor import Visitor
+
+
+class _Call:
+    """A construct with one jaxpr that takes the equation's own inputs."""
+
+    def open(self, eqn: Any, scope: Scope) -> Sequence[Inner]:
+        (jaxpr,) = internals.inner_jaxprs(eqn)
+        return [Inner(jaxpr, scope, tuple(range(len(eqn.invars))))]
+
+    def unseen(self, eqn: Any) -> Sequence[tuple[Any, str]]:
+        del eqn
+        return ()
+
+
+class Jit(_Call):
+    """A jit inside the function: it stays one, so that what it computes is compiled as before."""
+
+    def open(self, eqn: Any, scope: Scope) -> Sequence[Inner]:
+        """Its jaxpr, in the scope of the caller."""
+        if internals.has_layouts(eqn):
+            raise CannotEnter("a jit that fixes memory layouts")
+        return super().open(eqn, scope)
+
+    def run(
+        self, eqn: Any, values: Sequence[Any], plans: Sequence[Plan], visitor: Visitor
+    ) -> tuple[list[Any], Records]:
+        """A jit of the replay."""
+        (plan,) = plans
+
+        def replayed(*arguments: Any) -> tuple[list[Any], Records]:
+            return replay(plan, visitor, arguments)
+
+        replayed.__name__ = internals.call_name(eqn)
+        with internals.equation_context(eqn):
+            return jax.jit(replayed, **internals.jit_options(eqn))(*values)
+
+
+class ClosedCall(_Call):
+    """A call without any meaning of its own: its equations take its place."""
+
+    def run(
+        self, eqn: Any, values: Sequence[Any], plans: Sequence[Plan], visitor: Visitor
+    ) -> tuple[list[Any], Records]:
+        """The replay."""
+        with internals.equation_context(eqn):
+            return replay(plans[0], visitor, values)
+
+
+class Remat(_Call):
+    """`jax.checkpoint`, kept with its policy."""
+
+    def open(self, eqn: Any, scope: Scope) -> Sequence[Inner]:
+        """Its jaxpr, in the scope of the caller."""
+        if eqn.params["differentiated"]:
+            raise CannotEnter("the recomputation of a gradient")
+        return super().open(eqn, scope)
+
+    def run(
+        self, eqn: Any, values: Sequence[Any], plans: Sequence[Plan], visitor: Visitor
+    ) -> tuple[list[Any], Records]:
+        """A checkpoint of the replay."""
+        (plan,) = plans
+
+        def replayed(*arguments: Any) -> tuple[list[Any], Records]:
+            return replay(plan, visitor, arguments)
+
+        checkpointed = jax.checkpoint(
+            replayed, prevent_cse=eqn.params["prevent_cse"], policy=eqn.params["policy"]
+        )
+        with internals.equation_context(eqn):
+            return checkpointed(*values)
+
+
+class CustomRule(_Call):
+    """A `jax.custom_jvp` or `jax.custom_vjp` whose body holds activations.
+
+    The call itself runs as it is, so that its value and its gradient stay those of the user's rule. The records
+    come from a second run of the body beside it, through which no gradient flows; within one jit XLA shares what
+    the two have in common. Replacing an activation in there would leave the rule of another function in place.
+    """
+
+    def open(self, eqn: Any, scope: Scope) -> Sequence[Inner]:
+        """Its body."""
+        inner = super().open(eqn, scope)
+        rule = eqn.primitive.name.removesuffix("_call")
+        if internals.body(inner[0].jaxpr).jaxpr.effects:
+            raise CannotEnter(f"a {rule} function with side effects, which would take place twice")
+        name = internals.call_name(eqn)
+        inside = scope.enter(
+            inside=(*scope.inside, f"{rule} {name}"),
+            fixed=f"the {rule} rule of {name} is the derivative of the function as it is",
+        )
+        return [Inner(jaxpr, inside, operands) for jaxpr, _, operands in inner]
+
+    def run(
+        self, eqn: Any, values: Sequence[Any], plans: Sequence[Plan], visitor: Visitor
+    ) -> tuple[list[Any], Records]:
+        """The call as it is, and the records of its body."""
+        outputs = internals.bind(eqn, values)
+        with internals.equation_context(eqn):
+            still = [lax.stop_gradient(value) for value in values]
+            _, records = replay(plans[0], visitor.without_tap(), still)
+        return outputs, records
+
+
+class Cond:
+    """A conditional. Each branch gives the records of all branches: its own, and `never` for the others'."""
+
+    def open(self, eqn: Any, scope: Scope) -> Sequence[Inner]:
+        """Its branches; branch 0 of a two-way cond is the one for False."""
+        index = eqn.invars[0]
+        varying = scope.varying | (
+            frozenset() if internals.is_literal(index) else internals.varying_axes(index.aval)
+        )
+        operands = tuple(range(1, len(eqn.invars)))
+        return [
+            Inner(
+                branch,
+                scope.enter(
+                    path=(*scope.path, f"branch_{number}"),
+                    inside=(*scope.inside, f"branch {number}"),
+                    conditional=True,
+                    varying=varying,
+                ),
+                operands,
+            )
+            for number, branch in enumerate(eqn.params["branches"])
+        ]
+
+    def unseen(self, eqn: Any) -> Sequence[tuple[Any, str]]:
+        """Nothing."""
+        del eqn
+        return ()
+
+    def run(
+        self, eqn: Any, values: Sequence[Any], plans: Sequence[Plan], visitor: Visitor
+    ) -> tuple[list[Any], Records]:
+        """A switch over replays of the branches."""
+
+        def branch(plan: Plan) -> Callable[..., tuple[list[Any], Records]]:
+            others = [other for other in plans if other is not plan]
+
+            def replayed(*arguments: Any) -> tuple[list[Any], Records]:
+                outputs, records = replay(plan, visitor, arguments)
+                absent = wanted(others, visitor)
+                return outputs, records | {
+                    spot.site.name: never(spot, visitor, plan.scope) for spot in absent
+                }
+
+            return replayed
+
+        index, *operands = values
+        with internals.equation_context(eqn):
+            return lax.switch(index, [branch(plan) for plan in plans], *operands)
 
 
 class Scan:
@@ -164,3 +322,76 @@ class While:
             unreached = {spot.site.name: never(spot, visitor, plan.scope) for spot in spots}
             carry, folded = lax.while_loop(test, step, (list(values[tested + held :]), unreached))
         return carry, folded
+
+
+class ShardMap:
+    """A function mapped over shards.
+
+    A record gains an axis in front for the shards that differ (`Site.stacked`), or the shards' records are
+    merged. Shards that hold other units are brought together before (`_layout`). JAX's types tell along which
+    mesh axes the values at a site differ: along the others all shards hold the same, and counting each of them would
+    count every sample several times over.
+    """
+
+    def open(self, eqn: Any, scope: Scope) -> Sequence[Inner]:
+        """Its body."""
+        if not eqn.params["check_vma"]:
+            raise CannotEnter(
+                "a shard_map with check_vma=False does not tell which shards hold the same values"
+            )
+        mesh, axes = eqn.params["mesh"], eqn.params["newly_manual_axes"]
+        shards = Shards(tuple((name, mesh.shape[name]) for name in mesh.axis_names if name in axes))
+        inside = scope.enter(
+            inside=(*scope.inside, f"shard_map over {', '.join(name for name, _ in shards.sizes)}"),
+            stacked=(*scope.stacked, shards),
+            manual=scope.manual | axes,
+        )
+        return [Inner(eqn.params["jaxpr"], inside, tuple(range(len(eqn.invars))))]
+
+    def unseen(self, eqn: Any) -> Sequence[tuple[Any, str]]:
+        """Nothing."""
+        del eqn
+        return ()
+
+    def run(
+        self, eqn: Any, values: Sequence[Any], plans: Sequence[Plan], visitor: Visitor
+    ) -> tuple[list[Any], Records]:
+        """A shard_map of the replay."""
+        (plan,) = plans
+        mesh, axes = eqn.params["mesh"], eqn.params["newly_manual_axes"]
+        spots = {spot.site.name: spot for spot in wanted(plans, visitor)}
+
+        def differing(spot: Spot) -> tuple[str, ...]:
+            return tuple(name for name in mesh.axis_names if name in axes and name in spot.axes)
+
+        def spec(spot: Spot) -> PartitionSpec:
+            return PartitionSpec(differing(spot)) if differing(spot) else PartitionSpec()
+
+        def replayed(*arguments: Any) -> tuple[list[Any], Records]:
+            outputs, records = replay(plan, visitor, arguments)
+            for name, spot in spots.items():
+                if differing(spot):
+                    records[name] = jax.tree.map(lambda leaf: leaf[None], records[name])
+            return outputs, records
+
+        specs = {name: spec(spot) for name, spot in spots.items()}
+        with internals.equation_context(eqn):
+            outputs, records = jax.shard_map(
+                replayed,
+                mesh=mesh,
+                in_specs=tuple(eqn.params["in_specs"]),
+                out_specs=(list(eqn.params["out_specs"]), specs),
+                axis_names=set(axes),
+                check_vma=True,
+            )(*values)
+            for name, spot in spots.items():
+                sizes = {axis: mesh.shape[axis] for axis in differing(spot)}
+                if not sizes.keys() <= spot.apart:
+                    one_of_each = functools.partial(first_copy, sizes=sizes, apart=spot.apart)
+                    everywhere = jax.tree.map(internals.replicated, records[name])
+                    records[name] = jax.tree.map(one_of_each, everywhere)
+                if visitor.merge is not None and not sizes.keys().isdisjoint(spot.apart):
+                    everywhere = jax.tree.map(internals.replicated, records[name])
+                    front = spot.scope.front(spot.apart, visitor, plan.scope)
+                    records[name] = fold_shards(everywhere, front, visitor.merge)
+        return outputs, records
