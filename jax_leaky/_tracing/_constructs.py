@@ -10,9 +10,9 @@ from jax import lax
 from jax.sharding import PartitionSpec
 
 from jax_leaky._tracing import _jax_internals as internals
-from jax_leaky._tracing._layout import first_copy
 from jax_leaky._tracing._program import CannotEnter, Inner, Plan, Records, Scope, Shards, Spot
 from jax_leaky._tracing._replay import fold, fold_shards, never, replay, settle, wanted
+from jax_leaky._tracing._sharding import first_copy
 from jax_leaky._tracing._site import Loop
 from jax_leaky._tracing._visitor import Visitor
 

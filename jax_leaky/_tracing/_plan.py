@@ -7,10 +7,9 @@ from typing import Any
 from jax_leaky._tracing import _jax_internals as internals
 from jax_leaky._tracing._activations import CALLS, Value, bends, constant
 from jax_leaky._tracing._constructs import ClosedCall, Cond, CustomRule, Jit, Remat, Scan, ShardMap, While
-from jax_leaky._tracing._layout import layout_of
 from jax_leaky._tracing._program import UNDER_DERIVATIVE, CannotEnter, Construct, Plan, Region, Scope, Spot
 from jax_leaky._tracing._recognise import Match, Recognition, recognise
-from jax_leaky._tracing._sharding import Placement, of_inner, of_variables
+from jax_leaky._tracing._sharding import Placement, layout_of, of_inner, of_variables
 from jax_leaky._tracing._site import Loop, Opaque, Site
 
 CONSTRUCTS: Mapping[str, Construct] = {

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jax_leaky._tracing import _jax_internals as internals
-from jax_leaky._tracing._layout import own_part, whole, whole_shape, whole_visit
 from jax_leaky._tracing._program import Plan, Records, Scope, Spot
+from jax_leaky._tracing._sharding import own_part, whole, whole_shape, whole_visit
 from jax_leaky._tracing._visitor import Visit, Visitor
 
 
