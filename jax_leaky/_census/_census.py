@@ -15,7 +15,7 @@ from jax_leaky._census._programs import compiled, placed
 from jax_leaky._census._result import Census
 from jax_leaky._census._stream import arguments, stream
 from jax_leaky._tracing import Traced
-from jax_leaky._tracing._callable import take_apart
+from jax_leaky._tracing._nnx import take_apart
 
 _AHEAD = (
     2  # batches that may wait on the device, so that loading and counting overlap and memory stays bounded
