@@ -169,7 +169,7 @@ def never(spot: Spot, visitor: Visitor, scope: Scope) -> Reached:
 
 def vary(record: Any, spot: Spot, scope: Scope) -> Any:
     """A record typed as the shards of the site differ, so that all branches of a cond give one type."""
-    axes = spot.axes & scope.manual
+    axes = spot.axes & scope.mesh_sizes.keys()
     return jax.tree.map(lambda leaf: internals.as_varying(leaf, axes), record) if axes else record
 
 
