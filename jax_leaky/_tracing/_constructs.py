@@ -210,16 +210,16 @@ def _is_over_layers(scan: internals.Scan) -> bool:
     )
     # A fori_loop takes a layer's weights out of all weights by the number of the step.
     counters = _counters(body, carried)
-    origins: dict[Atom, str] = dict.fromkeys(carried, _CARRY) | dict.fromkeys((*given, *counters), _STEP)
-    return _takes_weights(body.jaxpr, origins)
+    origins: dict[Atom, str] = dict.fromkeys(carried, _CARRY)
+    return _takes_weights(body.jaxpr, origins | dict.fromkeys((*given, *counters), _STEP))
 
 
 _CARRY, _STEP = "what one step hands to the next", "what a step alone is given"
 
 
-def _takes_weights(jaxpr: Jaxpr, origins: Mapping[Atom, str]) -> bool:
-    """Whether a product takes its weights from `_STEP` and its samples from `_CARRY`, given whence variables come."""
-    origins = dict(origins)  # of the variables of this jaxpr alone
+def _takes_weights(jaxpr: Jaxpr, given: Mapping[Atom, str]) -> bool:
+    """Whether a product takes weights from `_STEP` and samples from `_CARRY`; `given` says whence arguments come."""
+    origins = dict(given)
     for eqn in jaxpr.eqns:
         came = [None if internals.is_literal(atom) else origins.get(atom) for atom in eqn.invars]
         if _CARRY in came and _STEP in came:

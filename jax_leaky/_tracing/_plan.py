@@ -51,11 +51,13 @@ class Planner:
     Attributes:
         opaque: what has not been looked into; it grows while jaxprs are planned.
         hides: whether a derivative that the function takes itself holds what might be an activation not recognised.
+        mesh_axes: names of the mesh axes of the shard_maps that are entered.
     """
 
     def __init__(self) -> None:
         self.opaque: list[Opaque] = []
         self.hides = False
+        self.mesh_axes: set[str] = set()
         self._names: dict[str, int] = {}
         self._recognitions: dict[Any, tuple[Any, Recognition]] = {}
 
@@ -75,8 +77,11 @@ class Planner:
             placed: inside a shard_map, how its arguments are split.
         """
         body = internals.body(jaxpr)
+        self.mesh_axes |= scope.mesh_sizes.keys()
         known = [*map(constant, body.consts), *given]
-        numbers = {v: value for v, value in zip(body.invars, known, strict=False) if value is not None}
+        numbers: dict[Atom, Value] = {
+            v: value for v, value in zip(body.invars, known, strict=False) if value is not None
+        }
         found = self._recognise(body.jaxpr, numbers, scope)
         spots: dict[int, Spot] = {}
         regions: dict[int, Region] = {}

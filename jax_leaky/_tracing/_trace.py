@@ -11,8 +11,9 @@ from jax import Array, lax
 
 from jax_leaky._tracing import _jax_internals as internals
 from jax_leaky._tracing import _nnx
+from jax_leaky._tracing._nnx import Bound, is_array, modules_in, take_apart
 from jax_leaky._tracing._plan import Planner
-from jax_leaky._tracing._program import Plan, Records, Scope
+from jax_leaky._tracing._program import Choices, Plan, Records, Scope
 from jax_leaky._tracing._replay import replay
 from jax_leaky._tracing._site import Opaque, SiteList
 from jax_leaky._tracing._visitor import Visitor
@@ -25,55 +26,68 @@ class Traced:
     flags, strings and NumPy arrays, reaches the function as it is, and so does what it returns.
 
     Attributes:
-        sites: the activations found.
+        sites: activations of the function.
         hides: whether the function takes a derivative itself that may hold activations not recognised there: JAX
             writes some of them down in other equations than those of the function.
 
     Args:
-        who: the public function that asks, for messages.
-        fn: the function.
+        who: name of the public function that asks, for messages.
+        fn: the function, or one that `take_apart` took apart.
         args: its arguments.
         kwargs: its keyword arguments.
+        scan_rows: whether the steps of a scan have records of their own where records are merged: True for every scan,
+            False for none, None for a scan over layers (`Loop.over_layers`).
+        sample_axes: name or names of the mesh axes along which the shards of a shard_map hold other samples of the
+            same units; any other axis is judged by how the arrays are split.
 
     Raises:
         TypeError: the function is not callable or does not trace.
+        ValueError: `sample_axes` names an axis that no shard_map is over.
     """
 
-    def __init__(self, who: str, fn: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        who: str,
+        fn: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        *,
+        scan_rows: bool | None = None,
+        sample_axes: str | Sequence[str] | None = None,
+    ) -> None:
         if not callable(fn):
             raise TypeError(f"{who}: fn must be callable, got {type(fn).__name__}.")
-        self._functional: _nnx.Functional | None = None
+        self._modules: list[Any] = []
         self._plan: Plan | None = None
         self.hides = False
         self._unobserved = functools.partial(fn, *args, **kwargs)
+        name = _name(fn)
         if not replay_works():
-            self.sites = SiteList((), [Opaque(_name(fn), f"replay does not work with JAX {jax.__version__}")])
+            self.sites = SiteList((), [Opaque(name, f"replay does not work with JAX {jax.__version__}")])
             return
-        if _nnx.is_involved(fn, args, kwargs):
-            self._functional = _nnx.Functional(fn, args, kwargs)
-            fn, args, kwargs = self._functional, (self._functional.state, self._functional.rest), {}
-        self._call = functools.partial(fn, *args, **kwargs)
+        call: Callable[..., tuple[Any, Any]] = _without_state(fn)
+        if isinstance(fn, Bound):
+            call, args, kwargs = fn.pure.call, (fn.arrays, args, kwargs), {}
+        elif modules := modules_in(self._unobserved):
+            # Only here is what a partial holds traced: in any other call it stays a constant, as the user wrote it.
+            pure, arrays = take_apart(self._unobserved)
+            self._modules, call, args, kwargs = modules, pure.call, (arrays, (), {}), {}
+        self._call = functools.partial(call, *args, **kwargs)
         leaves, structure = jax.tree.flatten((tuple(args), kwargs))
-        self._dynamic = [leaf for leaf in leaves if _is_traced(leaf)]
-
-        def flat(*dynamic: Any) -> list[Any]:
-            supply = iter(dynamic)
-            complete = [next(supply) if _is_traced(leaf) else leaf for leaf in leaves]
-            arguments, keywords = jax.tree.unflatten(structure, complete)
-            outputs, self._out_structure = jax.tree.flatten(fn(*arguments, **keywords))
-            self._outputs = [None if isinstance(out, jax.Array) else out for out in outputs]
-            self._is_array = [isinstance(out, jax.Array) for out in outputs]
-            return [out for out in outputs if isinstance(out, jax.Array)]
-
+        self._dynamic = [leaf for leaf in leaves if is_array(leaf)]
+        self._result = _Result()
+        flat = functools.partial(_flat, call, leaves, structure, self._result)
         try:
             closed = jax.make_jaxpr(flat)(*self._dynamic)
         except Exception as error:
-            raise TypeError(
-                f"{who} could not trace {_name(fn)}: {_first_line(error)}{_remedy(error)}"
-            ) from error
+            raise TypeError(f"{who} could not trace {name}: {_first_line(error)}{_remedy(error)}") from error
         self._has_effects = bool(closed.effects)
+        samples = (sample_axes,) if isinstance(sample_axes, str) else sample_axes or ()
         planner = Planner()
-        self._plan = planner.plan(closed, Scope())
+        self._plan = planner.plan(closed, Scope(choices=Choices(scan_rows, frozenset(samples))))
+        if unknown := sorted(set(samples) - planner.mesh_axes):
+            held = f"over {', '.join(sorted(planner.mesh_axes))}" if planner.mesh_axes else "in it"
+            raise ValueError(f"{who}: sample_axes names {unknown[0]!r}, but {name} has shard_maps {held}.")
         self.hides = planner.hides
         self.sites = SiteList((spot.site for spot in self._plan.all_spots), planner.opaque)
 
@@ -92,34 +106,63 @@ class Traced:
             # before it: the function may donate its arguments.
             still = [jax.lax.stop_gradient(leaf) for leaf in self._dynamic]
             _, records = replay(self._plan, visitor, still)
-            result = self._call()
+            result, state = self._call()
         else:
-            result, records = self._replay(visitor)
-        if self._functional is not None:
-            result, state = result
-            if write_back:
-                self._functional.write_back(state)
+            arrays, records = replay(self._plan, visitor, self._dynamic)
+            result, state = self._result.rebuilt(arrays)
+        if self._modules and write_back:
+            _nnx.write_back(self._modules, state)
         ordered = {name: records[name] for name in self.sites.names if name in records}
         return result, jax.tree.map(jax.numpy.asarray, ordered)  # remat gives constants back as NumPy arrays
 
-    def _replay(self, visitor: Visitor) -> tuple[Any, Records]:
-        assert self._plan is not None
-        arrays, records = replay(self._plan, visitor, self._dynamic)
+
+class _Result:
+    """The result of a function without its arrays; tracing the function fills it in.
+
+    Attributes:
+        structure: pytree structure of the result.
+        rest: leaves of the result; None where an array was.
+        is_array: for each leaf, whether it was an array.
+    """
+
+    structure: Any
+    rest: list[Any]
+    is_array: list[bool]
+
+    def rebuilt(self, arrays: Sequence[Any]) -> Any:
+        """The result with other arrays."""
         supply = iter(arrays)
-        outputs = [
-            next(supply) if is_array else out
-            for is_array, out in zip(self._is_array, self._outputs, strict=True)
-        ]
-        return jax.tree.unflatten(self._out_structure, outputs), records
+        leaves = [next(supply) if at else leaf for at, leaf in zip(self.is_array, self.rest, strict=True)]
+        return jax.tree.unflatten(self.structure, leaves)
 
 
-def _is_traced(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array | jax.ShapeDtypeStruct)
+def _flat(
+    call: Callable[..., Any], leaves: Sequence[Any], structure: Any, result: _Result, *dynamic: Any
+) -> list[Any]:
+    """A function from the arrays among its arguments to those in its result."""
+    supply = iter(dynamic)
+    args, kwargs = jax.tree.unflatten(
+        structure, [next(supply) if is_array(leaf) else leaf for leaf in leaves]
+    )
+    outputs, result.structure = jax.tree.flatten(call(*args, **kwargs))
+    result.is_array = [isinstance(out, jax.Array) for out in outputs]
+    result.rest = [None if isinstance(out, jax.Array) else out for out in outputs]
+    return [out for out in outputs if isinstance(out, jax.Array)]
+
+
+def _without_state(fn: Callable[..., Any]) -> Callable[..., tuple[Any, None]]:
+    @functools.wraps(fn, assigned=("__module__", "__name__", "__qualname__"), updated=())
+    def call(*args: Any, **kwargs: Any) -> tuple[Any, None]:
+        return fn(*args, **kwargs), None
+
+    return call
 
 
 def _name(fn: Callable[..., Any]) -> str:
     if isinstance(fn, functools.partial):
         return _name(fn.func)
+    if isinstance(fn, Bound):
+        return _name(fn.pure.method or jax.tree.unflatten(fn.pure.structure, fn.pure.leaves)[0])
     return getattr(fn, "__qualname__", type(fn).__name__)
 
 

@@ -38,7 +38,7 @@ def test_an_unknown_version_warns_once_and_goes_on():
 
 
 @pytest.mark.usefixtures("unknown_version")
-@pytest.mark.parametrize("broken", ["bind", "scan_split", "body", "call_name", "is_literal"])
+@pytest.mark.parametrize("broken", ["bind", "scan", "body", "call_name", "is_literal"])
 def test_what_breaks_on_an_unknown_version_leaves_the_function_alone(monkeypatch, broken):
     def moved(*_):
         raise AttributeError("this has moved")
