@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_leaky._tracing import _jax_internals as internals
+from jax_leaky._tracing._jax_internals import Atom, Equation, Variable
 
 # Far probes tell relu from a clip at 100 and come last: there, exp of a smooth activation would overflow.
 _BELOW = np.array([-40.0, -7.3, -5.1, -3.5, -3.0, -2.1, -1.3, -1.0, -0.6, -0.25, -1e-3, -1e-5, 0.0])
@@ -45,14 +46,14 @@ class Value(NamedTuple):
 
     at_probes: Any
     depends_on_z: bool = False
-    parameter: Any = None
+    parameter: Variable | None = None
     from_array: bool = False
 
 
 Z = Value(PROBES, depends_on_z=True)
 
 
-def parameter(variable: Any) -> Value:
+def parameter(variable: Variable) -> Value:
     """The value that stands for an unknown that is no function of z."""
     return Value(PARAMETER, parameter=variable)
 
@@ -109,7 +110,7 @@ _BENDING = frozenset(
 CALLS = frozenset({"jit", "closed_call", "custom_jvp_call", "custom_vjp_call"})
 
 
-def may_be_elementwise(eqn: Any) -> bool:
+def may_be_elementwise(eqn: Equation) -> bool:
     """Whether an equation is worth evaluating: a primitive of the tables, or a call of few equations."""
     name = eqn.primitive.name
     if len(eqn.outvars) != 1:
@@ -117,12 +118,12 @@ def may_be_elementwise(eqn: Any) -> bool:
     return name in PRIMITIVES or name in _SHAPES or (name in CALLS and _size(eqn) <= MOST_EQUATIONS)
 
 
-def bends(eqn: Any) -> bool:
+def bends(eqn: Equation) -> bool:
     """Whether an equation might be part of an activation that is not recognised."""
-    return eqn.primitive.name in _BENDING and bool(eqn.outvars[0].aval.shape)
+    return eqn.primitive.name in _BENDING and bool(internals.shape_of(eqn.outvars[0]))
 
 
-def _size(eqn: Any) -> int:
+def _size(eqn: Equation) -> int:
     """The number of equations in a call, inner calls included; counting stops above `MOST_EQUATIONS`."""
     total = 0
     for jaxpr in internals.inner_jaxprs(eqn):
@@ -133,7 +134,7 @@ def _size(eqn: Any) -> int:
     return total
 
 
-def evaluate(eqn: Any, values: Sequence[Value | None], shape: tuple[int, ...]) -> Value | None:
+def evaluate(eqn: Equation, values: Sequence[Value | None], shape: tuple[int, ...]) -> Value | None:
     """The output of an equation for which `may_be_elementwise` holds; None if it is no elementwise function of z.
 
     Args:
@@ -141,21 +142,20 @@ def evaluate(eqn: Any, values: Sequence[Value | None], shape: tuple[int, ...]) -
         values: its inputs; None for what is not known, which only a call that does not need it can take.
         shape: of z; whatever depends on z has this shape too.
     """
-    name = eqn.primitive.name
+    name, result = eqn.primitive.name, internals.shape_of(eqn.outvars[0])
     if name in CALLS:
         return _call(eqn, values, shape)
     known = [value for value in values if value is not None]
-    if len(known) < len(values):
-        return None
     depends = any(value.depends_on_z for value in known)
     used = [value.parameter for value in known if value.parameter is not None]
-    if any(other is not used[0] for other in used):
-        return None
-    if depends and tuple(eqn.outvars[0].aval.shape) != shape:
+    has_unknown_input = len(known) < len(values)
+    has_two_parameters = any(other is not used[0] for other in used)
+    changes_shape = depends and result != shape
+    if has_unknown_input or has_two_parameters or changes_shape:
         return None
     if name in _SHAPES:
-        moved = depends and (name == "transpose" or tuple(eqn.invars[0].aval.shape) != shape)
-        return None if moved else known[0]
+        moves_elements = depends and (name == "transpose" or internals.shape_of(eqn.invars[0]) != shape)
+        return None if moves_elements else known[0]
     try:
         out = PRIMITIVES[name](*(value.at_probes for value in known), **_parameters(eqn))
     except TypeError:  # a parameter or a number of operands that the table does not foresee
@@ -164,18 +164,19 @@ def evaluate(eqn: Any, values: Sequence[Value | None], shape: tuple[int, ...]) -
     return None if out is None else Value(out, depends, used[0] if used else None, from_array)
 
 
-def _parameters(eqn: Any) -> Mapping[str, Any]:
+def _parameters(eqn: Equation) -> Mapping[str, Any]:
     # Accuracy, output dtype and sharding hints do not change the function; the exponent and the dtype do.
     if eqn.primitive.name in {"integer_pow", "convert_element_type"}:
         return {key: value for key, value in eqn.params.items() if key in {"y", "new_dtype"}}
     return {}
 
 
-def _call(eqn: Any, values: Sequence[Value | None], shape: tuple[int, ...]) -> Value | None:
+def _call(eqn: Equation, values: Sequence[Value | None], shape: tuple[int, ...]) -> Value | None:
     inner = internals.body(internals.inner_jaxprs(eqn)[0])
-    known = dict(zip(inner.invars, (*map(constant, inner.consts), *values), strict=True))
+    inputs = zip(inner.invars, (*map(constant, inner.consts), *values), strict=True)
+    known: dict[Atom, Value | None] = dict(inputs)
 
-    def read(atom: Any) -> Value | None:
+    def read(atom: Atom) -> Value | None:
         return constant(atom.val) if internals.is_literal(atom) else known.get(atom)
 
     for inner_eqn in inner.jaxpr.eqns:
@@ -267,7 +268,7 @@ class Kind(NamedTuple):
 
     name: str
     negative_slope: float | None = None
-    parameter: Any = None
+    parameter: Variable | None = None
 
 
 class _Formula(NamedTuple):

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jax_leaky._tracing import _jax_internals as internals
+from jax_leaky._tracing._jax_internals import Atom, Equation, Variable
 from jax_leaky._tracing._program import Plan, Records, Scope, Spot
 from jax_leaky._tracing._sharding import own_part, whole, whole_shape, whole_visit
 from jax_leaky._tracing._visitor import Visit, Visitor
@@ -23,21 +24,21 @@ def replay(plan: Plan, visitor: Visitor, arguments: Sequence[Any]) -> tuple[list
     visitor replaces it. Equations that are entered are rebuilt with the same jaxprs, in which the same holds.
     """
     jaxpr = plan.body.jaxpr
-    values: dict[Any, Any] = {}
+    values: dict[Atom, Any] = {}
     records: Records = {}
     skipped = _skipped(plan, visitor)
     free = _last_uses(plan)
     taps = _taps(plan, visitor)
 
-    def write(variable: Any, value: Any) -> None:
+    def write(variable: Variable, value: Any) -> None:
         for spot in taps.get(variable, ()):
             assert visitor.tap is not None
             tapped = visitor.tap(spot.site, whole(value, spot.units), visitor.steps)
-            own = own_part(tapped, spot.units, variable.aval.shape[-1:])
+            own = own_part(tapped, spot.units, internals.shape_of(variable)[-1:])
             value = internals.as_type_of(own, variable.aval)
         values[variable] = value
 
-    def read(atom: Any) -> Any:
+    def read(atom: Atom) -> Any:
         return atom.val if internals.is_literal(atom) else values[atom]
 
     for variable, value in zip(plan.body.invars, (*plan.body.consts, *arguments), strict=True):
@@ -61,7 +62,7 @@ def replay(plan: Plan, visitor: Visitor, arguments: Sequence[Any]) -> tuple[list
 
 
 def _visit(
-    eqn: Any, spot: Spot, visitor: Visitor, values: dict[Any, Any], plan: Plan, records: Records
+    eqn: Equation, spot: Spot, visitor: Visitor, values: dict[Atom, Any], plan: Plan, records: Records
 ) -> list[Any]:
     site, kind = spot.site, spot.match.kind
     z = values[spot.match.z]
@@ -80,8 +81,8 @@ def _visit(
     return [a]
 
 
-def _taps(plan: Plan, visitor: Visitor) -> dict[Any, list[Spot]]:
-    taps: dict[Any, list[Spot]] = {}
+def _taps(plan: Plan, visitor: Visitor) -> dict[Atom, list[Spot]]:
+    taps: dict[Atom, list[Spot]] = {}
     if visitor.tap is not None:
         for spot in plan.spots.values():
             if visitor.wants(spot.site) and not spot.site.fixed:
@@ -97,29 +98,30 @@ def _skipped(plan: Plan, visitor: Visitor) -> set[int]:
     inner = {i for spot in replaced.values() for i in spot.match.interior} - set(replaced)
     skipped: set[int] = set()
     eqns = plan.body.jaxpr.eqns
-    needed = {atom for atom in plan.body.jaxpr.outvars if not internals.is_literal(atom)}
+    needed = set(internals.variables(plan.body.jaxpr.outvars))
     for index in range(len(eqns) - 1, -1, -1):
         eqn = eqns[index]
         if index in replaced:
-            needed |= {replaced[index].match.z, replaced[index].match.kind.parameter}
+            match = replaced[index].match
+            needed |= {match.z} if match.kind.parameter is None else {match.z, match.kind.parameter}
         elif index in inner and not needed.intersection(eqn.outvars):
             skipped.add(index)
         else:
-            needed |= {atom for atom in eqn.invars if not internals.is_literal(atom)}
+            needed.update(internals.variables(eqn.invars))
     return skipped
 
 
-def _last_uses(plan: Plan) -> dict[int, list[Any]]:
+def _last_uses(plan: Plan) -> dict[int, list[Variable]]:
     """By index of an equation, the variables that nothing needs after it: an eager replay frees their memory."""
-    last: dict[Any, int] = {}
+    last: dict[Variable, int] = {}
     for index, eqn in enumerate(plan.body.jaxpr.eqns):
-        last |= {atom: index for atom in eqn.invars if not internals.is_literal(atom)}
+        last |= dict.fromkeys(internals.variables(eqn.invars), index)
         last |= dict.fromkeys(eqn.outvars, index)
         if index in plan.spots:
             match = plan.spots[index].match
             last |= {variable: index for variable in (match.z, match.kind.parameter) if variable is not None}
-    free: dict[int, list[Any]] = {}
-    kept = {atom for atom in plan.body.jaxpr.outvars if not internals.is_literal(atom)}
+    free: dict[int, list[Variable]] = {}
+    kept = set(internals.variables(plan.body.jaxpr.outvars))
     for variable, index in last.items():
         if variable not in kept:
             free.setdefault(index, []).append(variable)
@@ -218,6 +220,6 @@ def _types(record: Any) -> Any:
     return jax.tree.map(lambda leaf: f"{jnp.result_type(leaf).name}{list(jnp.shape(leaf))}", record)
 
 
-def _struct(variable: Any, spot: Spot) -> Any:
-    shape = whole_shape(variable.aval.shape, spot.match.z.aval.shape, spot.site.shape)
-    return jax.ShapeDtypeStruct(shape, variable.aval.dtype)
+def _struct(variable: Variable, spot: Spot) -> Any:
+    shape = whole_shape(internals.shape_of(variable), internals.shape_of(spot.match.z), spot.site.shape)
+    return jax.ShapeDtypeStruct(shape, internals.dtype_of(variable))

@@ -108,14 +108,16 @@ def test_a_learnt_slope_gets_its_gradient_through_scan():
     assert jax.jit(jax.grad(loss))(0.5) == jax.jit(jax.grad(edited))(0.5) != 0
 
 
-def test_a_name_goes_before_a_pattern_and_a_pattern_before_a_kind():
+def test_sites_confine_the_swap_and_swaps_compose():
     def fn(x):
         with jax.named_scope("a"):
             x = jax.nn.relu(jax.nn.relu(x))
         with jax.named_scope("b"):
             return jax.nn.relu(x)
 
-    swapped = swap(fn, {"a/relu_1": jnp.tanh, "relu": jax.nn.silu, "a/*": jax.nn.gelu})
+    first = swap(fn, {"relu": jnp.tanh}, sites="a/relu_1")
+    assert [site.kind for site in list_sites(first, X)] == ["relu", "tanh", "relu"]
+    swapped = swap(swap(first, {"relu": jax.nn.gelu}, sites="a/*"), {"relu": jax.nn.silu})
     assert [(site.path, site.kind) for site in list_sites(swapped, X)] == [
         ("a", "gelu"),
         ("a", "tanh"),
@@ -157,14 +159,14 @@ def test_errors_are_one_sentence():
     def fn(x):
         return jnp.tanh(jax.nn.relu(jax.nn.relu(x)))
 
-    with pytest.raises(
-        ValueError, match=r"no site is of kind or name 'gelu'; the function has relu \(2\), tanh \(1\)\."
-    ):
+    with pytest.raises(ValueError, match=r"no site is a gelu; the function has relu \(2\), tanh \(1\)\."):
         swap(fn, {"gelu": jnp.tanh})(X)
-    with pytest.raises(
-        ValueError, match=r"no site is of kind or name 'relu'; the function has no activation site\."
-    ):
+    with pytest.raises(ValueError, match=r"no site is a relu; the function has no activation site\."):
         swap(jnp.sin, {"relu": jnp.tanh})(X)
+    with pytest.raises(ValueError, match="no site is named 'b'"):
+        swap(fn, {"relu": jnp.tanh}, sites="b")(X)
+    with pytest.raises(ValueError, match=r"'Block_0/relu' is no kind of activation; .* goes into sites="):
+        swap(fn, {"Block_0/relu": jnp.tanh})
     with pytest.raises(TypeError, match="the activation for 'relu' must be callable, got str"):
         swap(fn, {"relu": "tanh"})
     with pytest.raises(ValueError, match=r"must return the shape \(4, 6\) of its input, got \(\)"):
@@ -188,4 +190,4 @@ def test_an_activation_under_a_custom_rule_is_not_replaced_behind_its_back():
         ValueError, match="own/relu cannot be replaced, since the custom_vjp rule of block is"
     ):
         swap(fn, {"relu": jnp.tanh})(X)
-    assert swap(fn, {"free/relu": jnp.tanh})(X).tobytes() == jnp.tanh(block(X)).tobytes()
+    assert swap(fn, {"relu": jnp.tanh}, sites="free/*")(X).tobytes() == jnp.tanh(block(X)).tobytes()

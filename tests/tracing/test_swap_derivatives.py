@@ -110,7 +110,7 @@ def test_a_training_step_lists_the_activations_of_its_forward_pass(name):
 def test_a_site_is_refused_by_name_too():
     step = update(functools.partial(two_layers, jax.nn.relu))
     with pytest.raises(ValueError, match=f"whose backward pass would stay that of the old one; {INSTEAD}"):
-        swap(step, {list_sites(step, W, X)[0].name: leaky})(W, X)
+        swap(step, {"relu": leaky}, sites=list_sites(step, W, X)[0].name)(W, X)
 
 
 def test_a_derivative_of_something_else_is_no_reason_to_refuse():
@@ -129,9 +129,9 @@ def test_beside_a_derivative_sites_are_chosen_by_name():
         return jax.grad(lambda w: ACTIVATIONS["where"](x @ w).sum())(w), out
 
     old = functools.partial(fn, jax.nn.relu)
-    with pytest.raises(ValueError, match=r"not every relu may be recognised; .* by name"):
+    with pytest.raises(ValueError, match=r"not every relu may be recognised; .* by sites="):
         swap(old, {"relu": leaky})(W, X)
-    swapped = swap(old, {"beside/relu": leaky})(W, X)
+    swapped = swap(old, {"relu": leaky}, sites="beside/*")(W, X)
     for actual, expected in zip(swapped, fn(leaky, W, X), strict=True):
         np.testing.assert_allclose(actual, expected, rtol=1e-6)
 
