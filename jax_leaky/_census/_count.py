@@ -17,6 +17,8 @@ def value_and_census(
     sites: str | Sequence[str] | None = None,
     unit_axis: int | Mapping[str, int] = -1,
     rare_below: float = 0.01,
+    scan_rows: bool | None = None,
+    sample_axes: str | Sequence[str] | None = None,
 ) -> Callable[..., tuple[Any, Census]]:
     """The same function, which also returns the census of its call: one line in a jitted train step.
 
@@ -33,6 +35,8 @@ def value_and_census(
         sites: names of sites, or patterns with `*`; all sites if None.
         unit_axis: as for `census`.
         rare_below: a unit is rare that fires on less than this share of samples.
+        scan_rows: as for `census`.
+        sample_axes: as for `census`.
 
     Returns:
         A function of the arguments of `fn` that returns `(fn(*args), census)`.
@@ -94,7 +98,7 @@ def value_and_census(
 
     @functools.wraps(fn, assigned=("__module__", "__name__", "__qualname__"), updated=())
     def counted(*args: Any, **kwargs: Any) -> tuple[Any, Census]:
-        traced = Traced("value_and_census", fn, args, kwargs)
+        traced = Traced("value_and_census", fn, args, kwargs, scan_rows=scan_rows, sample_axes=sample_axes)
         chosen = _visit.choose("value_and_census", traced, sites, unit_axis)
         out, records = _visit.run(traced, chosen, lean=True)
         return out, Census(records, chosen.sites.opaque, rare_below)
