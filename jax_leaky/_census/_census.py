@@ -80,7 +80,8 @@ def census(
             input, or holds another number of units in another batch; or `every` is less than 1.
 
     A scan over layers, whose steps have weights of their own, has a row per layer; any other loop (over time, over
-    minibatches) has one row for all its steps, unless `scan_rows` says otherwise. The branch of a cond that is not taken has no samples.
+    minibatches) has one row for all its steps, unless `scan_rows` says otherwise. The branch of a cond that is not
+    taken has no samples.
     Integers are exact; sums of floats are float32 within a batch and compensated between batches.
 
     Example:

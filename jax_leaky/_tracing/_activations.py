@@ -336,8 +336,9 @@ def _families(v: Any, hint: str, eps: float, from_array: bool) -> list[Kind]:
     """The kinds with a number of their own, read off the function far below 0."""
     least = -float(v[_LEAST])
     slope = least / 40
-    # z and abs(z) are leaky ReLUs of slope 1 and -1 in name only.
-    if (hint == "leaky_relu" or abs(slope) not in (0.0, 1.0)) and _agree(v, _leaky(PROBES, slope), True, eps):
+    # z and abs(z) are leaky ReLUs of slope 1 and -1 in name only, and so is 10 * (0.1 * z), rounded as it is.
+    is_plain = slope == 0 or abs(abs(slope) - 1) <= 4 * eps
+    if (hint == "leaky_relu" or not is_plain) and _agree(v, _leaky(PROBES, slope), True, eps):
         # A slope in an array is learnt, or might be: the kind is the same whether it is closed over or passed.
         learnt = from_array and hint != "leaky_relu"
         return [Kind("prelu" if learnt else "leaky_relu", _as_written(slope, eps))]

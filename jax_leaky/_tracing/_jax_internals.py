@@ -28,6 +28,7 @@ import numpy as np
 from jax import lax
 from jax.extend import core as jex
 from jax.extend import source_info_util
+from jax.interpreters import partial_eval
 from jax.sharding import NamedSharding, PartitionSpec
 
 Jaxpr = jex.Jaxpr
@@ -84,13 +85,22 @@ class Body(NamedTuple):
         return self.invars[len(self.consts) :]
 
 
-def body(jaxpr: Jaxpr | ClosedJaxpr) -> Body:
+def body(jaxpr: Jaxpr | ClosedJaxpr | Body) -> Body:
     """The body of an open or closed jaxpr of either generation."""
+    if isinstance(jaxpr, Body):
+        return jaxpr
     consts = tuple(getattr(jaxpr, "consts", ()))
     inner: Any = getattr(jaxpr, "jaxpr", jaxpr)
     if len(consts) != len(inner.constvars):
         consts = ()  # an open jaxpr of jax < 0.12, whose constants come as arguments
     return Body(inner, consts, (*inner.constvars, *inner.invars))
+
+
+def without_dead_code(jaxpr: Jaxpr | ClosedJaxpr) -> Body:
+    """The body without the equations whose results nothing needs, in inner jaxprs too, as `jit` drops them."""
+    whole = body(jaxpr)
+    alive, _ = partial_eval.dce_jaxpr(whole.jaxpr, [True] * len(whole.jaxpr.outvars), instantiate=True)
+    return Body(alive, whole.consts, (*alive.constvars, *alive.invars))
 
 
 def as_function(jaxpr: ClosedJaxpr) -> Callable[..., list[Any]]:

@@ -63,7 +63,7 @@ class Planner:
 
     def plan(
         self,
-        jaxpr: Jaxpr | ClosedJaxpr,
+        jaxpr: Jaxpr | ClosedJaxpr | internals.Body,
         scope: Scope,
         given: Sequence[Value | None] = (),
         placed: Sequence[Placement] | None = None,

@@ -7,7 +7,7 @@ An activation that only serves inside a larger one (the tanh of a gelu, the relu
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np

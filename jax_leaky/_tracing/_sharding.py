@@ -168,16 +168,15 @@ def _through(eqn: Equation, axis: str, inputs: list[Placement]) -> int | None:
 
 
 def _place(eqn: Equation, i: int, d: int) -> int | None:
-    """Where dimension `d` of input `i` is in the output, None if it is gone."""
+    """Where dimension `d` of input `i` is in the output: there, nowhere (None), or `DOUBTFUL`."""
     name, parameters = eqn.primitive.name, eqn.params
     shapes = [internals.shape_of(atom) for atom in eqn.invars]
     if name == "dot_general":
         contracted, batched = parameters["dimension_numbers"]
         free = [[e for e in range(len(shapes[s])) if e not in (*contracted[s], *batched[s])] for s in (0, 1)]
-        order = (
-            [*batched[i], *free[0], *free[1]] if i == 0 else [*batched[i], *[None] * len(free[0]), *free[1]]
-        )
-        return order.index(d) if d in batched[i] or d in free[i] else None
+        if d in batched[i]:
+            return tuple(batched[i]).index(d)
+        return len(batched[i]) + i * len(free[0]) + free[i].index(d) if d in free[i] else None
     if name == "conv_general_dilated":
         numbers = parameters["dimension_numbers"]
         if i == 0 and d != numbers.lhs_spec[1]:
@@ -212,8 +211,8 @@ def _reshape(d: int, old: Sequence[int], new: Sequence[int]) -> int | None:
         start = math.prod(new[:e])
         if start == before and (size > 1 or old[d] == 1) and (size % old[d] == 0 or old[d] % size == 0):
             return e
-        if start < before < start * size and e < len(new) - 1:  # a minor part of a merged dimension
-            return e
+        if start < before < start * size:  # a minor part of a merged dimension
+            return e if e < len(new) - 1 else DOUBTFUL
     return None
 
 

@@ -84,7 +84,9 @@ class Traced:
         self._has_effects = bool(closed.effects)
         samples = (sample_axes,) if isinstance(sample_axes, str) else sample_axes or ()
         planner = Planner()
-        self._plan = planner.plan(closed, Scope(choices=Choices(scan_rows, frozenset(samples))))
+        self._plan = planner.plan(
+            internals.without_dead_code(closed), Scope(choices=Choices(scan_rows, frozenset(samples)))
+        )
         if unknown := sorted(set(samples) - planner.mesh_axes):
             held = f"over {', '.join(sorted(planner.mesh_axes))}" if planner.mesh_axes else "in it"
             raise ValueError(f"{who}: sample_axes names {unknown[0]!r}, but {name} has shard_maps {held}.")

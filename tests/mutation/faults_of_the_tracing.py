@@ -21,14 +21,14 @@ TRACING = [
         "_tracing/_replay.py",
         "Reached(jnp.zeros(front, jnp.int32), record)",
         "Reached(jnp.ones(front, jnp.int32), record)",
-        "tracing/test_branches.py",
+        "tracing/test_branches.py::test_a_switch_and_branches_without_sites",
     ),
     Fault(
         "the record of a step that was not reached takes the place of an older one",
         "_tracing/_replay.py",
         "jnp.where(newer.times == 0, old, jnp.where(older.times == 0, new, both))",
         "jnp.where(older.times == 0, new, both)",
-        "tracing/test_branches.py",
+        "tracing/test_branches.py::test_a_step_that_is_not_reached_leaves_the_merged_record_alone",
     ),
     Fault(
         "the gradient flows through the records",
@@ -87,11 +87,11 @@ TRACING = [
         SPREAD,
     ),
     Fault(
-        "a part of a merged dimension is taken for the samples",
+        "a part of a merged dimension is taken for all of it",
         "_tracing/_sharding.py",
-        "if start < before < start * size and e < len(new) - 1:",
-        "if start < before < start * size:",
-        SHARDS,
+        "return e if e < len(new) - 1 else DOUBTFUL",
+        "return e",
+        f"{SHARDS}::test_units_that_may_be_spread_in_an_unknown_way_are_opaque",
     ),
     Fault(
         "a guard against 0 is a relu",

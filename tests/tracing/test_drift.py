@@ -89,6 +89,18 @@ def test_body_splits_constants_from_arguments():
     assert len(internals.body(open_jaxpr).invars) == 2
 
 
+def test_dead_code_goes_and_arguments_and_constants_stay():
+    held = jnp.arange(4.0).reshape(2, 2)
+
+    def fn(x, unused):
+        return (jnp.sin(x @ held), jnp.cos(unused))[0]
+
+    inner = internals.without_dead_code(jax.make_jaxpr(fn)(X, X))
+    assert [eqn.primitive.name for eqn in inner.jaxpr.eqns] == ["dot_general", "sin"]
+    assert (len(inner.arguments), len(inner.consts)) == (2, 1)
+    assert inner.consts[0] is held
+
+
 def test_literals():
     (add,) = equations(lambda x: x + 1, X)
     assert [internals.is_literal(atom) for atom in add.invars] == [False, True]
