@@ -139,8 +139,8 @@ def evaluate(eqn: Equation, values: Sequence[Value | None], shape: tuple[int, ..
 
     Args:
         eqn: the equation.
-        values: its inputs; None for what is not known, which only a call that does not need it can take.
-        shape: of z; whatever depends on z has this shape too.
+        values: inputs of the equation; None for what is not known, which only a call that does not need it can take.
+        shape: shape of z; whatever depends on z has this shape too.
     """
     name, result = eqn.primitive.name, internals.shape_of(eqn.outvars[0])
     if name in CALLS:
@@ -303,7 +303,7 @@ def classify(value: Value, hint: str, eps: float) -> Kind | None:
     Args:
         value: the function at the probes.
         hint: the name under which the function is called, "" if none.
-        eps: of the dtype in which its numbers are written: bfloat16 writes 0.044715 as 0.0447.
+        eps: machine epsilon of the dtype in which its numbers are written: bfloat16 writes 0.044715 as 0.0447.
     """
     hint = hinted(hint)
     if value.parameter is not None:

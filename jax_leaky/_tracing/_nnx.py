@@ -68,8 +68,8 @@ class Bound:
     """A callable that was taken apart, with the arrays that it has at present.
 
     Attributes:
-        pure: what is left of it without arrays.
-        arrays: its arrays.
+        pure: the callable without its arrays.
+        arrays: arrays that take their places.
     """
 
     pure: Pure

@@ -49,7 +49,7 @@ class Planner:
     """Plans one function.
 
     Attributes:
-        opaque: what has not been looked into; it grows while jaxprs are planned.
+        opaque: parts that are not entered; the list grows while jaxprs are planned.
         hides: whether a derivative that the function takes itself holds what might be an activation not recognised.
         mesh_axes: names of the mesh axes of the shard_maps that are entered.
     """
@@ -73,7 +73,7 @@ class Planner:
         Args:
             jaxpr: open or closed.
             scope: what surrounds it.
-            given: those of its arguments that are known numbers.
+            given: for each of its arguments the number that it is known to hold, or None.
             placed: inside a shard_map, how its arguments are split.
         """
         body = internals.body(jaxpr)

@@ -56,7 +56,7 @@ class Scope:
 
     Attributes:
         where: place of the jaxpr, for names and tables.
-        choices: what the user decides in place of a rule.
+        choices: decisions of the user's in place of a rule.
         stacked: scans and shard_maps around it, outermost first.
         conditional: whether the jaxpr may run any number of times, none included.
         needs_merge: reason why records cannot be kept one by one, "" if they can.
@@ -80,7 +80,7 @@ class Scope:
         """The scope of an inner jaxpr.
 
         Args:
-            mark: what it adds to the path, "" for nothing.
+            mark: scope that is added to the path, "" for none.
             inside: how it is described in `Site.inside`, "" for not at all.
             **changes: fields that change.
         """
@@ -102,7 +102,7 @@ class Scope:
 
         Args:
             axes: mesh axes along which the site's shards differ.
-            visitor: what merges records; None if nothing does.
+            visitor: visitor that merges records; None if none does.
             outside: a scope around this one, from which the record is seen; None for the whole function.
         """
         around = self.stacked[len(outside.stacked) if outside is not None else 0 :]
@@ -119,11 +119,11 @@ class Spot(NamedTuple):
     """A site in its jaxpr.
 
     Attributes:
-        site: what the user sees of it.
-        match: where it stands among the equations.
+        site: description for the user.
+        match: place among the equations.
         axes: mesh axes along which its values differ by their type.
-        scope: what surrounds it.
-        apart: those of `axes` along which the shards' records differ.
+        scope: surroundings of the jaxpr.
+        apart: mesh axes, of `axes`, along which the shards' records differ.
         units: mesh axis over which its units are spread, so that they are brought together for a record; None if
             every shard holds all of them.
     """
@@ -141,7 +141,7 @@ class Inner(NamedTuple):
 
     Attributes:
         jaxpr: the jaxpr.
-        scope: what surrounds it.
+        scope: surroundings of the jaxpr.
         operands: for each of its arguments the index of the equation's input that it always is, or None.
     """
 
@@ -192,10 +192,10 @@ class Plan:
 
     Attributes:
         body: the jaxpr and its constants.
-        scope: what surrounds it.
+        scope: surroundings of the jaxpr.
         spots: sites among its own equations, by index of the activation's last equation.
         regions: equations to enter, by index.
-        all_spots: its sites and those of its regions, in the order of the program.
+        all_spots: sites of the jaxpr and of its regions, in the order of the program.
     """
 
     body: Body

@@ -35,9 +35,9 @@ class Match(NamedTuple):
     """An activation found: the equation at `position` computes a `kind` of the variable `z`.
 
     Attributes:
-        position: of the equation whose output is the activation's.
+        position: index of the equation whose output is the activation's.
         z: the variable that holds its input.
-        kind: what it computes.
+        kind: activation that it computes.
         interior: indices of the equations between z and the output, the last included.
     """
 
@@ -51,7 +51,7 @@ class Recognition(NamedTuple):
     """What one jaxpr holds, its inner jaxprs apart.
 
     Attributes:
-        matches: by index of their last equation.
+        matches: activations by the index of their last equation.
         absorbed: indices of the equations that are part of a match, and so hold no site of their own.
         constants: the numbers that some variables are known to hold.
     """
@@ -68,7 +68,7 @@ def recognise(
 
     Args:
         jaxpr: an open jaxpr.
-        constants: those of its inputs that are known numbers.
+        constants: numbers that some of its inputs are known to hold.
         only_named: whether an activation counts only where a function of its name is called.
         under_derivative: whether the jaxpr belongs to a derivative that the traced function takes itself.
     """
@@ -262,8 +262,8 @@ def is_guard(
     """Whether all that is made of a hand-written ReLU is a root or a logarithm, and a running average at most.
 
     Args:
-        eqns: of the jaxpr.
-        index: of the ReLU among them.
+        eqns: equations of the jaxpr.
+        index: index of the ReLU among them.
         users: the equations that use a variable; `len(eqns)` stands for the outputs of the jaxpr.
         known: the number that an equation's input is, if it is one.
         differentiated: whether a backward pass is among the users, which uses every value: then a root is enough.

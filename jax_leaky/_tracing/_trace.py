@@ -33,8 +33,8 @@ class Traced:
     Args:
         who: name of the public function that asks, for messages.
         fn: the function, or one that `take_apart` took apart.
-        args: its arguments.
-        kwargs: its keyword arguments.
+        args: arguments of the function.
+        kwargs: keyword arguments of the function.
         scan_rows: whether the steps of a scan have records of their own where records are merged: True for every scan,
             False for none, None for a scan over layers (`Loop.over_layers`).
         sample_axes: name or names of the mesh axes along which the shards of a shard_map hold other samples of the
@@ -97,7 +97,7 @@ class Traced:
         """The function's result and the records, in the order of the program.
 
         Args:
-            visitor: what is done at the sites.
+            visitor: actions at the sites.
             write_back: whether NNX modules take the state that the call leaves them in.
         """
         if self._plan is None:
