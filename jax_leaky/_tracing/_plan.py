@@ -40,6 +40,7 @@ UNSEEN = {
     "pure_callback": "a function on the host",
     "io_callback": "a function on the host",
     "ffi_call": "a foreign function",
+    "call_exported": "an exported function",
     "custom_partitioning": "a function with a partitioning rule of its own",
 }
 """Primitives whose inside cannot be read as a jaxpr of array operations."""

@@ -4,6 +4,7 @@ from tests.mutation.fault import Fault
 
 LOOPS = "tracing/test_loops.py"
 SHARDS = "tracing/test_shards_units.py"
+LOOK_ALIKES = "tracing/test_look_alikes.py::test_look_alikes_are_not_activations"
 SWAP = "tracing/test_swap.py"
 ROWS = f"{LOOPS}::test_layers_have_rows_and_time_and_minibatches_do_not"
 SPREAD = f"{SHARDS}::test_units_spread_over_shards_are_those_of_the_whole_layer"
@@ -35,7 +36,7 @@ TRACING = [
         "_tracing/_visitor.py",
         "jax.tree.map(jax.lax.stop_gradient, visit)",
         "visit",
-        "tracing/test_observe.py",
+        "tracing/test_observe.py::test_no_gradient_flows_through_a_record",
     ),
     Fault(
         "a scan backwards is replayed forwards",
@@ -98,28 +99,28 @@ TRACING = [
         "_tracing/_activations.py",
         "bool(np.all(close)) and bool(np.all(v[formula == 0] == 0))",
         "bool(np.all(close))",
-        "tracing/test_look_alikes.py",
+        LOOK_ALIKES,
     ),
     Fault(
         "an activation is one of its farthest ancestor",
         "_tracing/_recognise.py",
         "key=lambda z: self.made_by.get(z, -1), reverse=True",
         "key=lambda z: self.made_by.get(z, -1)",
-        "tracing/test_recognise.py",
+        f"{SWAP}::test_errors_are_one_sentence",
     ),
     Fault(
         "the variance guard of a norm is a relu",
         "_tracing/_recognise.py",
         '_ROOTS = frozenset({"sqrt", "rsqrt", "log"})',
         '_ROOTS = frozenset({"log"})',
-        "tracing/test_look_alikes.py",
+        LOOK_ALIKES,
     ),
     Fault(
         "the inside of JAX's own functions holds sites",
         "_tracing/_plan.py",
         "own = internals.is_plumbing(inner.jaxpr) and (scope.plumbing or name in CALLS)",
         "own = False",
-        "tracing/test_look_alikes.py",
+        LOOK_ALIKES,
     ),
     Fault(
         "an activation is replaced without its backward pass",
