@@ -15,7 +15,7 @@ from jax_leaky._census._programs import compiled, placed
 from jax_leaky._census._result import Census
 from jax_leaky._census._stream import arguments, stream
 from jax_leaky._tracing import Traced
-from jax_leaky._tracing._callable import take_apart
+from jax_leaky._tracing._nnx import take_apart
 
 _AHEAD = (
     2  # batches that may wait on the device, so that loading and counting overlap and memory stays bounded
@@ -31,6 +31,8 @@ def census(
     every: int = 1,
     gradients: bool = False,
     rare_below: float = 0.01,
+    scan_rows: bool | None = None,
+    sample_axes: str | Sequence[str] | None = None,
     progress: bool | None = None,
     sharding: Any = None,
 ) -> Census:
@@ -60,6 +62,10 @@ def census(
             is a scalar, an array with a value per sample, or either in a tuple `(loss, auxiliary)`; a sum or mean
             over samples that do not meet each other, as they do in a batch norm in training mode.
         rare_below: a unit is rare that fires on less than this share of samples.
+        scan_rows: whether each step of a scan has a row of its own: True for every scan, False for none, None for a
+            scan over layers (`jax_leaky._tracing.Loop` has the rule).
+        sample_axes: name or names of the mesh axes along which the shards of a shard_map hold other samples of the
+            same units; any other axis is judged by how the arrays are split.
         progress: a bar on stderr: None shows it in a terminal after three seconds, True at once, False never.
         sharding: where the arrays of a batch are put, for a mesh: `NamedSharding(mesh, PartitionSpec("data"))`.
             Batches that are sharded already need none. The counts are the same on any mesh.
@@ -74,7 +80,8 @@ def census(
             input, or holds another number of units in another batch; or `every` is less than 1.
 
     A scan over layers, whose steps have weights of their own, has a row per layer; any other loop (over time, over
-    pieces of a batch) has one row for all its steps. The branch of a cond that is not taken has no samples.
+    minibatches) has one row for all its steps, unless `scan_rows` says otherwise. The branch of a cond that is not
+    taken has no samples.
     Integers are exact; sums of floats are float32 within a batch and compensated between batches.
 
     Example:
@@ -94,7 +101,9 @@ def census(
     if not 0 <= rare_below <= 1:
         raise ValueError(f"census: rare_below={rare_below!r} is not a share: give a number from 0 to 1.")
     patterns = sites if sites is None or isinstance(sites, str) else tuple(sites)
-    step = _step(fn, patterns, unit_axis, gradients, rare_below)
+    axes = sample_axes if sample_axes is None or isinstance(sample_axes, str) else tuple(sample_axes)
+    decided = {"scan_rows": scan_rows, "sample_axes": axes}
+    step = _step(fn, patterns, unit_axis, gradients, rare_below, decided)
     total: Census | None = None
     ahead: deque[Census] = deque()
     blank: ValueError | None = None
@@ -132,6 +141,7 @@ def _step(
     unit_axis: UnitAxis,
     gradients: bool,
     rare_below: float,
+    decided: Mapping[str, Any],
 ) -> Callable[[tuple[Any, ...]], Census]:
     """The function from a batch to its census, traced once for each kind of batch."""
     pure, arrays = take_apart(fn)
@@ -140,7 +150,7 @@ def _step(
 
     def count(structure: Any, *leaves: Any) -> Census:
         arrays, batch = jax.tree.unflatten(structure, leaves)
-        traced = Traced("census", pure.rebuilt(arrays), batch, {})
+        traced = Traced("census", pure.rebuilt(arrays), batch, {}, **decided)
         chosen = _visit.choose("census", traced, sites, unit_axis)
         _, records = visit(traced, chosen)
         return Census(records, chosen.sites.opaque, rare_below)

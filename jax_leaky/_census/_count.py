@@ -18,6 +18,8 @@ def value_and_census(
     unit_axis: int | Mapping[str, int] = -1,
     gradients: bool = False,
     rare_below: float = 0.01,
+    scan_rows: bool | None = None,
+    sample_axes: str | Sequence[str] | None = None,
 ) -> Callable[..., tuple[Any, Census]]:
     """The same function, which also returns the census of its call: one line in a jitted train step.
 
@@ -39,6 +41,8 @@ def value_and_census(
             or mean over samples that do not meet each other. This runs the backward pass of `fn` down to its
             first activation, whatever the caller differentiates.
         rare_below: a unit is rare that fires on less than this share of samples.
+        scan_rows: as for `census`.
+        sample_axes: as for `census`.
 
     Returns:
         A function of the arguments of `fn` that returns `(fn(*args), census)`.
@@ -101,7 +105,7 @@ def value_and_census(
 
     @functools.wraps(fn, assigned=("__module__", "__name__", "__qualname__"), updated=())
     def counted(*args: Any, **kwargs: Any) -> tuple[Any, Census]:
-        traced = Traced("value_and_census", fn, args, kwargs)
+        traced = Traced("value_and_census", fn, args, kwargs, scan_rows=scan_rows, sample_axes=sample_axes)
         chosen = _visit.choose("value_and_census", traced, sites, unit_axis)
         run = _gradient.run if gradients else _visit.run
         out, records = run(traced, chosen, lean=True)

@@ -12,7 +12,7 @@ REASONS = {
     "defines a type, a rule or a function": r"typing\.(NamedTuple|TypeVar|get_args)|"
     r"dataclasses\.(dataclass|field|replace)|functools\.(partial|lru_cache(\(maxsize=\d+\))?)|jax\.jit|\w+\.(defvjp|defjvp)",
     "makes one of our own records or modules of constants": r"(experiments|jax_leaky)(\.\w+)*\.[A-Z]\w*",
-    "makes one of our own records, by way of a function": r"jax_leaky\.tracing\._kinds\.(_formula|f)|"
+    "makes one of our own records, by way of a function": r"jax_leaky\._tracing\._activations\.(_formula|f)|"
     r"experiments\.lab\.sentences\._speed",
     "reads no more than its argument": r"re\.compile|pathlib\.Path|math\.(log|sqrt)|frozenset|int|len|max|"
     r"range|str|tuple",

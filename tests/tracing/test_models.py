@@ -64,9 +64,13 @@ class CNN(nn.Module):
         return nn.Dense(3)(nn.gelu(x))
 
 
+@functools.cache
+def linen_variables():
+    return jax.jit(functools.partial(CNN().init, train=False))({"params": KEYS[2]}, IMAGES)
+
+
 def linen(act=nn.relu):
-    model = CNN(act)
-    variables = model.init({"params": KEYS[2]}, IMAGES, train=False)
+    model, variables = CNN(act), linen_variables()
 
     def apply(params, x):
         rngs = {"dropout": KEYS[3]}

@@ -66,7 +66,7 @@ def test_nnx_modules_keep_their_state_updates(how):
     assert same_state(plain, observed)
     assert not same_state(observed, untouched)
     assert len(seen) == {"method": 1, "twice": 4}.get(how, 2)
-    assert all(name.startswith("test_tracing_nnx.py:") for name in seen)
+    assert all(name.startswith("test_nnx.py:") for name in seen)
 
 
 def test_nnx_training_step_with_gradients():
