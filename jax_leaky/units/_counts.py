@@ -100,7 +100,7 @@ def update(
     a = None if a is None else _inputs.like_z("a", a, z)
     gradient = None if gradient is None else _inputs.like_z("gradient", gradient, z)
     where = None if where is None else _inputs.kept(where, z)
-    slope = _inputs.slope_of(negative_slope, units)
+    slope: Array | None = _inputs.slope_of(negative_slope, units)
     if a is None and isinstance(negative_slope, int | float) and negative_slope == 0:
         slope = None  # max(z, 0), of which less has to be counted
     fold, mesh = _fold, jax.typeof(z).sharding.mesh
@@ -174,7 +174,12 @@ def all_reduce(counts: UnitCounts, axis_name: Hashable) -> UnitCounts:
 
 @jax.jit
 def _fold(
-    counts: UnitCounts, z: Array, a: Array | None, slope: Array | None, gradient: Array | None, keep: Array | None
+    counts: UnitCounts,
+    z: Array,
+    a: Array | None,
+    slope: Array | None,
+    gradient: Array | None,
+    keep: Array | None,
 ) -> UnitCounts:
     """The counts after the samples of arrays that have been checked."""
     return append(counts, tally(z, a, slope, gradient, keep, exact=True))

@@ -1,4 +1,4 @@
-"""The measures of a layer: every definition in a line, on the device as arrays and on the host as the row of a table."""
+"""The measures of a layer: every definition in a line, and the measures as the row of a table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,16 @@ from jax_leaky.units._wide import Pair, Wide
 
 _ORDER = (
     *("act_freq", "dead", "never_active", "always_active", "linear", "rare", "dormant_score", "dormant"),
-    *("dormant_pos", "mean_slope", "grad_dead", "grad_score", "since_fired", "rule_of_three", "z_min", "z_max"),
+    *(
+        "dormant_pos",
+        "mean_slope",
+        "grad_dead",
+        "grad_score",
+        "since_fired",
+        "rule_of_three",
+        "z_min",
+        "z_max",
+    ),
 )
 
 
@@ -213,7 +222,9 @@ def _definitions(xp: Any, counts: UnitCounts, rare: Fraction, taus: tuple[float,
     }
     for tau in taus:
         for name, score in (("dormant", scores["dormant_score"]), ("dormant_pos", scores["dormant_pos"])):
-            properties[f"{name}@{repr(tau).removesuffix('.0')}"] = where(~xp.isnan(score), share(score <= tau))
+            properties[f"{name}@{repr(tau).removesuffix('.0')}"] = where(
+                ~xp.isnan(score), share(score <= tau)
+            )
     # Of one slope exactly that slope in a unit that is never active, which a quotient of sums would not be.
     means = {"act_freq": p, "mean_slope": where(known, xp.where(least == greatest, p + least * (1 - p), own))}
     others = {"since_fired": since_fired.to_float(), "z_min": counts.z_min, "z_max": counts.z_max}

@@ -68,21 +68,16 @@ def tally(
         lean: whether to leave out `z_min` and `z_max`, which are NaN then, and to tell `last_fired` to the batch: a
             unit that fires anywhere in z counts as fired on its last sample.
     """
-    if slope is None and a is None:
-        slope = jnp.zeros(z.shape[-1], jnp.float32)
-        count = functools.partial(_figures, slope=None, exact=exact, lean=lean)
-    else:
-        count = functools.partial(_figures, slope=slope, exact=exact, lean=lean)
-    if keep is not None:
-        keep = keep.reshape(-1, 1)
+    count = functools.partial(_figures, exact=exact, lean=lean)
     mesh = jax.typeof(z).sharding.mesh
     if AxisType.Explicit in mesh.axis_types:  # the counts are the same everywhere: XLA finds the way there
         count = auto_axes(count, out_sharding=NamedSharding(mesh, PartitionSpec()))
-    seen = count(z, a, gradient, keep)
-    if keep is None:
-        n = jnp.asarray(math.prod(z.shape[:-1])).astype(jnp.uint32)
-    else:
-        n = jnp.sum(keep, dtype=jnp.uint32)
+    keep = None if keep is None else keep.reshape(-1, 1)
+    seen = count(z, a, slope, gradient, keep)
+    rows = math.prod(z.shape[:-1])
+    n = jnp.asarray(rows).astype(jnp.uint32) if keep is None else jnp.sum(keep, dtype=jnp.uint32)
+    if slope is None and a is None:
+        slope = jnp.zeros(z.shape[-1], jnp.float32)
     return UnitCounts.of(_completed(seen, z.shape[-1], n, slope))
 
 
@@ -102,7 +97,9 @@ def _completed(seen: _Figures, units: int, n: Array, slope: Array | None) -> _Fi
     for name in ("z_min", "z_max"):
         figures.setdefault(name, jnp.full(units, jnp.nan, jnp.float32))
     for name, field in FIELDS.items():
-        figure = figures.get(name, jnp.full(units, field.start, jnp.uint32 if field is COUNT else jnp.float32))
+        figure = figures.get(
+            name, jnp.full(units, field.start, jnp.uint32 if field is COUNT else jnp.float32)
+        )
         if field.holds is Wide:
             figure = Wide(jnp.zeros_like(figure), figure)
         elif field.holds is Pair and not isinstance(figure, Pair):
@@ -114,10 +111,10 @@ def _completed(seen: _Figures, units: int, n: Array, slope: Array | None) -> _Fi
 def _figures(
     z: Array,
     a: Array | None,
+    slope: Array | None,
     gradient: Array | None,
     keep: Array | None,
     *,
-    slope: Array | None,
     exact: bool,
     lean: bool,
 ) -> _Figures:
@@ -223,7 +220,9 @@ def _cells(
         cells |= {"grad_nonzero": number(counted & (gradient != 0)), "grad_sum": total(counted, gradient)}
     if slope is not None:
         below = jnp.where(counted & ~fired, slope.astype(jnp.float32), 0)
-        cells |= _extremes("slope", counted, slope) | {"slope_sum": Pair(below, below - below) if exact else below}
+        cells |= _extremes("slope", counted, slope) | {
+            "slope_sum": Pair(below, below - below) if exact else below
+        }
     return cells
 
 

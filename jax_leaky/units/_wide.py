@@ -163,7 +163,9 @@ def sum_pairs(pairs: Pair) -> Pair:
 
 def multiple(count: Array, x: Array) -> Pair:
     """`count * x` to 2^-40 of it, of a uint32 and a float32: products of 12-bit parts are exact in float32."""
-    high = lax.bitcast_convert_type(lax.bitcast_convert_type(x, jnp.uint32) & np.uint32(0xFFFFF000), jnp.float32)
+    high = lax.bitcast_convert_type(
+        lax.bitcast_convert_type(x, jnp.uint32) & np.uint32(0xFFFFF000), jnp.float32
+    )
     parts = ((count >> 24) << 24, count & 0xFFF000, count & 0xFFF)
     products = [part.astype(jnp.float32) * half for part in parts for half in (high, x - high)]
     total = Pair(products[0], products[0] - products[0])

@@ -10,9 +10,7 @@ Z = np.float32([[2.0, -1.0], [-4.0, -3.0], [6.0, -2.0]])
 
 
 def summary(slope=0.0, gradient=None):
-    return units.summarize(
-        units.update(units.init(2), Z, negative_slope=slope, gradient=gradient)
-    )
+    return units.summarize(units.update(units.init(2), Z, negative_slope=slope, gradient=gradient))
 
 
 def test_the_row_of_a_relu_layer():

@@ -56,8 +56,7 @@ def watch(
     """
     summaries = [
         units.summarize(
-            units.update(units.init(z.shape[1]), z, negative_slope=negative_slope, gradient=gradient),
-            negative_slope=negative_slope,
+            units.update(units.init(z.shape[1]), z, negative_slope=negative_slope, gradient=gradient)
         )
         for z, gradient in zip(seen.z, seen.gradients, strict=True)
     ]
