@@ -129,16 +129,23 @@ def _step(
     """The function from a batch to its census."""
     pure, arrays = take_apart(fn)
     axes = tuple(unit_axis.items()) if isinstance(unit_axis, Mapping) else unit_axis
-    program = _kept_program if _is_jitted(fn) else _program
-    try:
-        count = program(pure, sites, axes, gradients, rare_below)
-    except TypeError:  # a partial holds what cannot be hashed
-        count = _program(pure, sites, axes, gradients, rare_below)
+    settings = pure, sites, axes, gradients, rare_below
+    # 1, True and 1.0 are equal, and three arguments all the same.
+    kept = *settings, tuple(map(type, pure.leaves))
+    count = _kept_program(*kept) if _is_jitted(fn) and _is_hashable(kept) else _program(*settings)
     return functools.partial(count, arrays)
 
 
 def _is_jitted(fn: Any) -> bool:
     return isinstance(fn.func if isinstance(fn, functools.partial) else fn, jax.stages.Wrapped)
+
+
+def _is_hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
 
 
 def _program(
@@ -147,7 +154,10 @@ def _program(
     axes: int | tuple[tuple[str, int], ...],
     gradients: bool,
     rare_below: float,
+    types: tuple[type, ...] = (),
 ) -> Callable[..., Census]:
+    del types  # for the cache alone
+
     @jax.jit
     def count(arrays: Any, batch: tuple[Any, ...]) -> Census:
         traced = Traced("census", pure.rebuilt(arrays), batch, {})

@@ -111,7 +111,7 @@ def notes(sites: Sites, opaque: Sequence[Opaque]) -> list[str]:
     lines += [
         f"{site.name}: {site.measures['notes']['mean_slope']}"
         for site in sites
-        if "differs within a unit" in site.measures["notes"].get("mean_slope", "")
+        if "differs between samples" in site.measures["notes"].get("mean_slope", "")
     ]
     lines += [
         f"{site.name}: units along axis {site.unit_axis} of its input, which is not the last"

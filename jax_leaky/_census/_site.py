@@ -151,7 +151,9 @@ class SiteCensus:
         if "mean_slope" in notes:
             notes["mean_slope"] = f"n/a: {self.kind} has no one slope below 0"
         elif np.any(self.counts.slope_min < self.counts.slope_max):
-            notes["mean_slope"] = "the slope below 0 differs within a unit: the mean takes each sample's own"
+            notes["mean_slope"] = (
+                "the slope below 0 differs between samples: the mean takes each sample's own"
+            )
         return row
 
     @property

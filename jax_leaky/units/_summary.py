@@ -79,7 +79,7 @@ class Summary(NamedTuple):
         if self.n.low.ndim:
             raise ValueError(
                 f"the summary is a stack of shape {self.n.low.shape}: take one of it, "
-                "jax.tree.map(lambda x: x[i], summary), before to_dict or to_columns."
+                "jax.tree.map(lambda x: x[i], summary), before to_dict or units_to_dict."
             )
         nonfinite = sum(map(int, self.nonfinite.to_numpy()))
         row: dict[str, Any] = {"n": int(self.n), "nonfinite": nonfinite}
@@ -98,7 +98,7 @@ class Summary(NamedTuple):
                 notes["grad_dead"] = notes["grad_score"] = "no gradient was counted"
         return row | {"notes": notes}
 
-    def to_columns(self) -> dict[str, list[Any]]:
+    def units_to_dict(self) -> dict[str, list[Any]]:
         """The measures of every unit, a list of plain Python values for each, to export or to tabulate.
 
         Raises:
@@ -108,7 +108,7 @@ class Summary(NamedTuple):
             >>> import jax.numpy as jnp
             >>> import jax_leaky.units as units
             >>> counts = units.update(units.init(2), jnp.array([[1.0, -1.0], [-3.0, -2.0]]))
-            >>> units.summarize(counts).to_columns()["act_freq"]
+            >>> units.summarize(counts).units_to_dict()["act_freq"]
             [0.5, 0.0]
         """
         valid = not self.to_dict()["notes"].get("layer")

@@ -9,8 +9,7 @@ import pytest
 from flax import nnx
 from jax import lax
 
-from jax_leaky import leaky_relu, value_and_census
-from jax_leaky._census import census
+from jax_leaky import census, leaky_relu, value_and_census
 
 RNG = np.random.default_rng(3)
 X = RNG.normal(size=(20, 5))
@@ -124,7 +123,7 @@ def test_a_gradient_that_is_not_finite_makes_the_site_invalid() -> None:
 
 def test_without_gradients_nothing_is_said_about_them() -> None:
     found = census(loss, X)
-    assert found["net/relu"].row["grad_dead"] is None
+    assert found["net/relu"].measures["grad_dead"] is None
     assert "gradient dead" not in str(found)
     assert "net/relu/grad_dead" not in found.scalars()
 

@@ -65,7 +65,7 @@ def test_the_row_is_the_same_from_jit_keys_in_order():
 
 
 def test_columns_hold_a_list_for_each_measure():
-    columns = summary().to_columns()
+    columns = summary().units_to_dict()
     assert columns["unit"] == [0, 1]
     assert columns["never_active"] == [0.0, 1.0]
     assert columns["since_fired"] == [0, 3]
@@ -77,7 +77,7 @@ def test_columns_hold_a_list_for_each_measure():
 def test_columns_show_where_the_non_finite_values_are():
     z = Z.copy()
     z[1:, 1] = np.nan
-    columns = units.summarize(units.update(units.init(2), z)).to_columns()
+    columns = units.summarize(units.update(units.init(2), z)).units_to_dict()
     assert columns["nonfinite"] == [0, 2]
     assert columns["never_active"] == columns["since_fired"] == [None, None]
 
