@@ -76,6 +76,11 @@ def test_samples_whose_gradients_cancel_are_not_dead() -> None:
     assert next(iter(found)).where("grad_dead").size == 0
 
 
+def test_counts_of_gradients_pass_the_lower_part() -> None:
+    (site,) = census(lambda x: jnp.sum(jax.nn.relu(x)), jnp.ones((5000, 6)), gradients=True)
+    assert site.counts.grad_nonzero.to_numpy().tolist() == [5000] * 6
+
+
 def test_a_unit_behind_stop_gradient_is_dead() -> None:
     (site,) = census(lambda x: jnp.sum(lax.stop_gradient(jax.nn.relu(x))), jnp.ones((2, 6)), gradients=True)
     assert site.where("grad_dead").tolist() == list(range(6))
