@@ -158,7 +158,7 @@ def to_records(
     activation = "prelu" if learned else slopes[run.negative_slope]
     records = []
     for number, at in zip(looks_of(config), seen, strict=True):
-        layers = [site.row for site in at.census]
+        layers = [site.measures for site in at.census]
         diverged = not (math.isfinite(at.test_loss) and math.isfinite(at.loss))
         records.append(
             {

@@ -150,7 +150,7 @@ def to_records(config: Config, truth: Canvases, run: Run, seen: Sequence[Seen]) 
     """A record for each evaluation of a network; a list has a value per activation, in the order of the model."""
     records = []
     for number, at in zip(looks_of(config), seen, strict=True):
-        layers = [site.row for site in at.census]
+        layers = [site.measures for site in at.census]
         diverged = not (math.isfinite(at.loss) and np.isfinite(at.found.scores).all())
         scores = (None, None) if diverged else mean_average_precision(at.found, truth)
         shown = run.seed == 0 and number == config.steps and not diverged

@@ -145,7 +145,7 @@ def forward(params: Params, x: Array, negative_slope: ArrayLike) -> tuple[Array,
 def count(z: Array, negative_slope: ArrayLike) -> tuple[Array, Array]:
     """Which units of z: (images, units) are never active, as 1, 0 or NaN, and their dormant scores."""
     counts = units.update(units.init(z.shape[1]), z, negative_slope=negative_slope)
-    per_unit = units.summarize(counts, negative_slope=negative_slope).per_unit
+    per_unit = units.summarize(counts).per_unit
     return per_unit["never_active"], per_unit["dormant_score"]
 
 

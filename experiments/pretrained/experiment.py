@@ -96,7 +96,7 @@ def count(network: Pretrained, variables: Any, name: str, config: Config) -> lis
     for layer, site in enumerate(found, start=1):
         if site.invalid:
             raise LabError(f"{network.title} cannot be counted at {site.name}: {site.invalid}.")
-        measures = {key: store.number(site.row[key]) for key in _MEASURES}
+        measures = {key: store.number(site.measures[key]) for key in _MEASURES}
         frequencies = [store.number(share, 4) for share in site.per_unit("act_freq")]
         rows.append(
             {

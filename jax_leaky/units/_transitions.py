@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jax_leaky.units._rows import plain
+from jax_leaky.units._summary import plain
 
 
 class Transitions(NamedTuple):
@@ -31,13 +31,13 @@ class Transitions(NamedTuple):
     overlap: Array
     jaccard: Array
 
-    def to_row(self) -> dict[str, float | int | None]:
+    def to_dict(self) -> dict[str, float | int | None]:
         """Plain Python values on the host; None where there is no value.
 
         Example:
             >>> import jax.numpy as jnp
             >>> import jax_leaky.units as units
-            >>> units.transitions(jnp.array([False, True]), jnp.array([True, True])).to_row()["died"]
+            >>> units.transitions(jnp.array([False, True]), jnp.array([True, True])).to_dict()["died"]
             1
         """
         row: dict[str, Any] = {name: plain(value) for name, value in self._asdict().items()}

@@ -8,7 +8,7 @@ import pytest
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jax_leaky._census import Census, census
+from jax_leaky import Census, census
 
 RNG = np.random.default_rng(2)
 X = RNG.normal(size=(16, 6)).astype(np.float32)

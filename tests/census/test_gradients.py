@@ -9,8 +9,7 @@ import pytest
 from flax import nnx
 from jax import lax
 
-from jax_leaky import leaky_relu, value_and_census
-from jax_leaky._census import census
+from jax_leaky import census, leaky_relu, value_and_census
 
 RNG = np.random.default_rng(3)
 X = RNG.normal(size=(20, 5))
@@ -77,6 +76,11 @@ def test_samples_whose_gradients_cancel_are_not_dead() -> None:
     assert next(iter(found)).where("grad_dead").size == 0
 
 
+def test_counts_of_gradients_pass_the_lower_part() -> None:
+    (site,) = census(lambda x: jnp.sum(jax.nn.relu(x)), jnp.ones((5000, 6)), gradients=True)
+    assert site.counts.grad_nonzero.to_numpy().tolist() == [5000] * 6
+
+
 def test_a_unit_behind_stop_gradient_is_dead() -> None:
     (site,) = census(lambda x: jnp.sum(lax.stop_gradient(jax.nn.relu(x))), jnp.ones((2, 6)), gradients=True)
     assert site.where("grad_dead").tolist() == list(range(6))
@@ -124,7 +128,7 @@ def test_a_gradient_that_is_not_finite_makes_the_site_invalid() -> None:
 
 def test_without_gradients_nothing_is_said_about_them() -> None:
     found = census(loss, X)
-    assert found["net/relu"].row["grad_dead"] is None
+    assert found["net/relu"].measures["grad_dead"] is None
     assert "gradient dead" not in str(found)
     assert "net/relu/grad_dead" not in found.scalars()
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_leaky._census import Census, census
+from jax_leaky import Census, census
 
 X = np.random.default_rng(5).normal(size=(60, 6)).astype(np.float32)
 SHIFT = np.array([0.0, -50.0, 50.0, 0.0, 0.0, -2.2], np.float32)
@@ -54,9 +54,9 @@ def test_the_table_says_all(found: Census) -> None:
     assert third.startswith("<net>/scan/relu[0]")
     assert last.startswith("<net>/scan/relu[1]")
     assert "6 (100.0 %)" in last
-    assert notes[0] == "silent on n = 60 samples: active on less than 3/n = 5 % of all, at 95 %"
+    assert notes[0] == "never active on n = 60 samples: active on less than 3/n = 5 % of all, at 95 %"
     assert notes[1].startswith("dead n/a: by construction")
-    assert notes[2].startswith("opaque: pure_callback at test_census_result.py:")
+    assert notes[2].startswith("opaque: pure_callback at test_result.py:")
     assert notes[3] == "4 sites, 1 opaque"
     assert repr(found) == "<Census of 4 sites, 1 opaque>"
 

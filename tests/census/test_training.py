@@ -10,8 +10,7 @@ import optax
 import pytest
 from flax import nnx
 
-from jax_leaky import leaky_relu
-from jax_leaky._census import Census, census, value_and_census
+from jax_leaky import Census, census, leaky_relu, value_and_census
 
 X = jax.random.normal(jax.random.key(0), (64, 6))
 Y = jnp.sum(X, axis=1, keepdims=True)

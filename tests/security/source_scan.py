@@ -38,7 +38,6 @@ ALLOWED_READERS = {
     "checkpoint.load": "Checkpoint's: numbers by numpy.frombuffer, in the program's shapes, under a checksum",
     "folder.load": "RunFolder's: lines of JSON under a checksum",
     "self.load": "RunFolder's, called by itself",
-    "jax_leaky.units._storage.load": "our own: arrays without pickles, no larger than they say",
 }
 ALLOWED_IN = {
     "experiments/lab/run/lifeline.py": {

@@ -19,7 +19,7 @@ def summary_of(z, slope=0.0, **options):
     counts = units.update(
         units.init(z.shape[-1]), z, negative_slope=slope, gradient=options.pop("gradient", None)
     )
-    return units.summarize(counts, negative_slope=slope, **options)
+    return units.summarize(counts, **options)
 
 
 PER_UNIT = [
@@ -205,7 +205,7 @@ def test_a_slope_for_each_unit():
 def test_without_samples_nothing_is_claimed():
     summary = units.summarize(units.init(2))
     assert all(np.isnan(value).all() for value in summary.layer.values())
-    assert summary.to_row()["notes"] == {"layer": "invalid: no sample was seen"}
+    assert summary.to_dict()["notes"] == {"layer": "invalid: no sample was seen"}
 
 
 def test_silence_is_measured_across_batches_and_exactly():

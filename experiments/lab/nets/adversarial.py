@@ -99,10 +99,9 @@ def never_active(seen: Any, negative_slope: ArrayLike) -> Array:
         negative_slope: slope of the module's activation.
     """
     masks = [
-        units.summarize(
-            units.update(units.init(z.shape[-1]), z, negative_slope=negative_slope),
-            negative_slope=negative_slope,
-        ).per_unit["never_active"]
+        units.summarize(units.update(units.init(z.shape[-1]), z, negative_slope=negative_slope)).per_unit[
+            "never_active"
+        ]
         for z in seen["intermediates"]["z"]
     ]
     return jnp.concatenate(masks).mean()
