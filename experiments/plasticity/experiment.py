@@ -10,8 +10,8 @@ from one whose inputs the layers below have moved.
     python -m experiments.plasticity --tasks 800 --step-size 0.1      longer and harder
     python -m experiments.plasticity --full                           all images, width 2000, 800 tasks; a GPU's work
 
-A finished network is kept. One that a kill interrupts begins anew: what is lost is, for each device, one network's
-time, seconds by default and hours with --full.
+A finished network is kept, and so is the state of an unfinished one every minute: a kill costs no more than that, or
+one step of the loop, which is --every tasks.
 
 References:
     Dohare et al.: Loss of plasticity in deep continual learning, Nature 632, 2024.
