@@ -120,7 +120,7 @@ def test_finds_hand_written_traced_negative_and_scanned_sites():
 def test_time_runs_each_choice():
     key = jax.random.key(0)
     weights, x = [jax.random.normal(key, (64, 64))] * 2, jax.random.normal(key, (128, 64))
-    found = compare_residuals(mlp(jax.nn.leaky_relu), weights, x, time=True)
+    found = compare_residuals(mlp(jax.nn.leaky_relu), weights, x, measure_time=True)
     assert list(found.seconds) == CHOICES
     assert all(seconds > 0 for seconds in found.seconds.values())
     assert " ms" in str(found)
@@ -164,13 +164,13 @@ def test_linen_and_nnx_losses_unmodified():
 
 
 def test_refuses_in_one_sentence():
-    with pytest.raises(ValueError, match=r"no leaky ReLU in fn.*give the loss"):
+    with pytest.raises(ValueError, match=r"must contain a leaky ReLU.*give the loss"):
         compare_residuals(mlp(jax.nn.relu), WEIGHTS, X)
     with pytest.raises(TypeError, match=r"must return a real scalar, got float32\[128, 64\]"):
         compare_residuals(lambda w, x: jax.nn.leaky_relu(x @ w), struct(64, 64), struct(128, 64))
-    with pytest.raises(TypeError, match="no floating-point array"):
+    with pytest.raises(TypeError, match="floating-point arrays, got argnums=0"):
         compare_residuals(lambda n, x: jax.nn.leaky_relu(x).sum() * n, struct(dtype=jnp.int32), X)
-    with pytest.raises(ValueError, match="argnums=3, but there are 2"):
+    with pytest.raises(ValueError, match=r"one of the 2 arguments in .*, got 3"):
         compare_residuals(mlp(jax.nn.leaky_relu), WEIGHTS, X, argnums=3)
-    with pytest.raises(ValueError, match="needs arrays"):
-        compare_residuals(mlp(jax.nn.leaky_relu), WEIGHTS, X, time=True)
+    with pytest.raises(ValueError, match="must be an array, got ShapeDtypeStruct"):
+        compare_residuals(mlp(jax.nn.leaky_relu), WEIGHTS, X, measure_time=True)

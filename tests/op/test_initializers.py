@@ -90,6 +90,31 @@ def test_made_inside_a_jitted_init(make):
 
 
 @each_kind
+def test_a_traced_slope_gives_the_kernel_of_that_number(make):
+    key = jax.random.key(3)
+    drawn = jax.jit(jax.vmap(lambda slope: make(slope)(key, (64, 32))))(jnp.array([0.0, 0.2, -0.5]))
+    for kernel, slope in zip(drawn, (0.0, 0.2, -0.5), strict=True):
+        np.testing.assert_allclose(kernel, make(slope)(key, (64, 32)), rtol=1e-6)
+    assert make(jnp.float32(0.2))(key, (8, 4)).dtype == jnp.float32
+
+
+@each_kind
+@pytest.mark.parametrize(("mode", "fan"), [("fan_in", 100), ("fan_out", 300), ("fan_avg", 200)])
+def test_the_mode_says_which_fan_keeps_its_level(make, mode, fan):
+    kernel = np.asarray(make(0.2, mode)(jax.random.key(1), (100, 300)), np.float64)
+    expected = 2 / ((1 + 0.2**2) * fan)
+    assert abs(kernel.var() / expected - 1) < 5 * np.sqrt((KURTOSIS - 1) / kernel.size)
+
+
+@each_kind
+def test_an_unknown_mode(make):
+    with pytest.raises(
+        ValueError, match=r"^mode must be 'fan_in', .* got 'fan_geo'; the default is 'fan_in'\.$"
+    ):
+        make(0.2, "fan_geo")
+
+
+@each_kind
 def test_one_slope_by_default(make):
     args = jax.random.key(6), (8, 4)
     np.testing.assert_array_equal(make()(*args), make(0.01)(*args))

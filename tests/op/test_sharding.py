@@ -105,6 +105,29 @@ def test_explicit_sharding(shape, spec, slope, residual, forward_mode):
     check_sharded(AxisType.Explicit, shape, spec, slope, residual, forward_mode)
 
 
+ONE_ELEMENT = {
+    (1, 8): P("one"),
+    (1, 3): P("one"),
+    (8, 1): P(None, "one"),
+    (1, 1): P("one"),
+    (8, 1, 4, 4): P(None, "one"),
+}
+
+
+@pytest.mark.parametrize(("slope", "residual", "forward_mode"), [*MODES, (0.25, "mask", False)])
+@pytest.mark.parametrize("shape", ONE_ELEMENT, ids=str)
+def test_an_axis_of_one_element_that_is_sharded_explicitly_stays_so(shape, slope, residual, forward_mode):
+    one = jax.make_mesh((1,), ("one",), axis_types=(AxisType.Explicit,), devices=jax.devices()[:1])
+    sharding = NamedSharding(one, ONE_ELEMENT[shape])
+    x, cotangent = sample(shape)
+    f = partial(leaky_relu, negative_slope=slope, residual=residual, forward_mode=forward_mode)
+    with jax.set_mesh(one):
+        y, x_bar = oracle.run(f, jax.device_put(cotangent, sharding), jax.device_put(x, sharding))
+    assert x_bar.sharding.is_equivalent_to(sharding, x.ndim)
+    oracle.assert_identical(y, oracle.value(x, 0.25))
+    oracle.assert_equal(x_bar, oracle.pullback(x, 0.25, cotangent))
+
+
 def exchanged(residual, shape, spec):
     """What the devices exchange in value and gradient, as (dtype, collective)."""
     sharding = NamedSharding(mesh(AxisType.Auto), spec)

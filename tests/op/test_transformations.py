@@ -178,6 +178,15 @@ def test_strict_promotion_of_dtypes_and_ranks(slope, forward_mode, dtype):
     np.testing.assert_allclose(slope_bar, expected, rtol=1e-5 if dtype == jnp.float32 else 0.02)
 
 
+@pytest.mark.parametrize("dtype", ["bool", "int8", "uint16", "int32"])
+def test_strict_promotion_of_whole_numbers(dtype):
+    x = np.array([[0, 1, 3], [2, 0, 1]]).astype(dtype)
+    for slope in (0.25, 2, jnp.float32(0.25), jnp.full(3, 0.25, jnp.bfloat16)):
+        with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+            strict = leaky_relu(x, slope)
+        oracle.assert_identical(strict, np.asarray(leaky_relu(x, slope)))
+
+
 @pytest.mark.parametrize("slope", [0.5, jnp.float32(0.5), jnp.full((4,), 0.5)], ids=np.shape)
 def test_debug_nans_has_nothing_to_complain_of_at_infinity(slope):
     with jax.debug_nans(True):
