@@ -1,4 +1,4 @@
-import pickle
+import pickle  # noqa: TID251  what must be refused
 import tracemalloc
 
 import jax
