@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from jax_leaky import leaky_he_normal
+
 NAMES = {
     "uniform": "default uniform",
     "he": "He",
@@ -38,10 +40,8 @@ def initial_params(
             kernel = jax.random.uniform(kernel_key, (fan_in, units), minval=-bound, maxval=bound)
             bias = jax.random.uniform(bias_key, (units,), minval=-bound, maxval=bound)
         else:
-            kernel = jax.nn.initializers.he_normal()(kernel_key, (fan_in, units))
-            if initialisation == "leaky_he":
-                # What jax_leaky.leaky_he_normal draws, whose slope cannot be traced.
-                kernel /= jnp.sqrt(1 + jnp.square(negative_slope))
+            slope = negative_slope if initialisation == "leaky_he" else 0.0
+            kernel = leaky_he_normal(slope)(kernel_key, (fan_in, units))
             bias = jnp.zeros(units)
         params[f"Dense_{layer}"] = {"kernel": kernel, "bias": bias}
     return params
