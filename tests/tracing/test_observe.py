@@ -68,7 +68,8 @@ def test_no_gradient_flows_through_a_record():
         out, seen = observe(jax.nn.relu, lambda _, z: jnp.sqrt(z - z))(x)  # its derivative is not finite
         return out.sum() + sum(r.sum() for r in seen.values())
 
-    assert jax.grad(loss)(X).tolist() == (np.asarray(X) > 0).astype(np.float32).tolist()
+    for gradient in (jax.grad(loss), jax.jit(jax.grad(loss))):
+        assert gradient(X).tolist() == (np.asarray(X) > 0).astype(np.float32).tolist()
 
 
 @pytest.mark.parametrize(
