@@ -66,7 +66,7 @@ class Config(Flags):
     find up to 0.009 more than 512 do (width 4, depth 10; 25,000 networks)."""
 
     seed: Seed = 0
-    """Of the weights."""
+    """Seed of the weights."""
 
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -3,7 +3,7 @@
 Trains many networks of 10 layers and a few units each on functions of one variable and sorts them by what they have
 learned: collapsed ones output the mean of the function everywhere, half-trained ones follow it in a part, trained ones
 follow it. Networks of one seed begin with the same weights whatever their slope. Long after ReLU networks have settled,
-leaky ones still leave the collapse one by one, so that each is looked at on the way too.
+leaky ones still leave the collapse one by one, so that each is evaluated on the way too.
 
     python -m experiments.collapse --smoke                            a few seconds
     python -m experiments.collapse                                    the default: 1000 seeds, minutes
@@ -82,14 +82,14 @@ class Config(Flags):
     """Points of each function, equally spaced."""
 
     learning_rate: Positive = 0.01
-    """Of Adam."""
+    """Learning rate of Adam."""
 
     block: Count = 100
     """Networks that are trained side by side."""
 
     @property
     def looks(self) -> list[int]:
-        """After how many steps the networks are looked at; the last is the end."""
+        """Steps after which the networks are evaluated; the last is the end."""
         return sorted({max(1, self.steps // 10), max(1, 3 * self.steps // 10), self.steps})
 
 
@@ -107,7 +107,7 @@ class Block(NamedTuple):
 
 
 class Fate(NamedTuple):
-    """Of each network of a block, before training and at each look: (1 + looks, networks).
+    """Measures of each network of a block, before training and at each evaluation: (1 + looks, networks).
 
     Attributes:
         explained: the share of the function's variance that the output explains; below 0 where it is worse than the
@@ -183,7 +183,7 @@ def end_of(explained: float) -> str:
 def to_records(
     function: str, initialisation: str, config: Config, block: Block, fate: Fate
 ) -> list[store.Record]:
-    """A record for each network of the block; `collapsed` tells of each look, and the other fields tell of the last."""
+    """A record for each network: `collapsed` tells of each evaluation, the other fields of the last."""
     return [
         {
             "function": function,

@@ -56,7 +56,7 @@ class Config(Flags):
     A folder that holds a run of other settings is refused, not overwritten."""
 
     seeds: Count = 5
-    """How many networks, of seed 0, 1, 2, ..., are trained per combination."""
+    """Number of networks per combination, with the seeds 0, 1, 2, ..."""
 
     steps: Count = 256
     """Training steps of each network."""

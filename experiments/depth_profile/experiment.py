@@ -73,7 +73,7 @@ class Config(Flags):
     """The widths of the hidden layers."""
 
     learning_rate: Positive = 0.01
-    """Of stochastic gradient descent with momentum 0.9, as in the tutorial."""
+    """Learning rate of stochastic gradient descent with momentum 0.9, as in the tutorial."""
 
     batch_size: Count = 128
     """Images per training step."""

@@ -70,7 +70,7 @@ class Config(Flags):
     """Where the images come from: auto, embedded, system, digits, or a folder of IDX files with MNIST's names."""
 
     normalisations: Several[Literal["batch", "none"]] = ("batch", "none")
-    """Of the discriminator: batch, as in DCGAN, or none."""
+    """Normalisation of the discriminator: batch, as in DCGAN, or none."""
 
     arms: Several[Arm] = ("relu", "leaky_0.01", "leaky_0.2")
     """The discriminator's activation; relu is what the others are compared with."""
@@ -91,7 +91,7 @@ class Config(Flags):
     """How many times the networks are evaluated during training, not counting the evaluation before it."""
 
     judge_epochs: Count = 10
-    """Over the real images, of the classifier that judges."""
+    """Passes over the real images in training the classifier that judges."""
 
     def __post_init__(self) -> None:
         if self.steps % self.looks:
@@ -174,7 +174,7 @@ def to_records(
             "discriminator_never_active": store.number(seen.discriminator_never_active, 5),
             "generator_never_active": store.number(seen.generator_never_active, 5),
         }
-        # Means over the steps since the last look; none before the first step.
+        # Means over the steps since the last evaluation; none before the first step.
         for who, player in enumerate(("discriminator", "generator")):
             record |= {
                 f"{player}_loss": store.number(losses[who], 5) if place else None,

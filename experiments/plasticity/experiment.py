@@ -85,7 +85,7 @@ class Config(Flags):
     """Images per training step."""
 
     step_size: Positive = 0.03
-    """Of stochastic gradient descent without momentum; with --full 0.01."""
+    """Learning rate of stochastic gradient descent without momentum; with --full 0.01."""
 
     tau: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.025
     """The dormant score up to which ReDo takes a unit as dormant."""

@@ -66,7 +66,7 @@ class Config(Flags):
     """Pieces of each photograph on which the channels are counted, at random places."""
 
     crop: Side = 128
-    """Their side in pixels."""
+    """Side of the pieces in pixels."""
 
     detail: Annotated[Side, Field(multiple_of=4)] = 192
     """The side in pixels of the piece that is shown enlarged beside the original."""
@@ -75,7 +75,7 @@ class Config(Flags):
     """The side in pixels of the piece on which the output is compared with ncnn's, where ncnn is installed."""
 
     seed: Seed = 0
-    """Of the places of the pieces."""
+    """Seed of the places of the pieces."""
 
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -38,7 +38,7 @@ class Layer(NamedTuple):
         name: the layer's own name.
         inputs: names of the blobs that it reads.
         outputs: names of the blobs that it writes.
-        parameters: its parameters, by ncnn's number for each.
+        parameters: parameters of the layer, by ncnn's number for each.
         kernel: weights of a convolution or its transpose, (height, width, in, out) float32; None for other layers.
         bias: bias of such a layer, (out,) float32; None for other layers.
     """

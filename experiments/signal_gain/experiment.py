@@ -44,7 +44,7 @@ class Config(Flags):
     A folder that holds a run of other settings is refused, not overwritten."""
 
     seeds: Count = 400
-    """How many networks are drawn: the second moment of one differs much from the expectation."""
+    """Number of networks that are drawn; the second moment of one differs much from the expectation."""
 
     layers: Count = 50
     """Layers of each network."""
@@ -75,7 +75,7 @@ class Run(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """Of a network's signals, at each layer from the input to the last: (variants, layers + 1).
+    """Measures of a network's signals at each layer from the input to the last: (variants, layers + 1).
 
     Attributes:
         second_moment: the mean square of the activations, relative to the input's.

@@ -42,8 +42,9 @@ def census(
     serves every later census too. The measures are those of `jax_leaky.units.summarize`.
 
     Args:
-        fn: as for `list_sites`: `functools.partial(model.apply, variables)` of Flax Linen or Haiku, an NNX or
-            Equinox module, any function. Set dropout and batch norm to evaluation; an NNX module is left unchanged.
+        fn: function to count, as `list_sites` takes it: `functools.partial(model.apply, variables)` of Flax Linen or
+            Haiku, an NNX or Equinox module, any function. Set dropout and batch norm to evaluation; an NNX module is
+            left unchanged.
         batches: an iterable (a generator, a data loader, a list), or one batch by itself: an array, a dict or a
             tuple (of several arguments, not of several batches). A batch that is a tuple or a list is spread,
             `fn(*batch)`; any other (an array, a dict, a NamedTuple) is `fn`'s one argument. Arrays of NumPy, PyTorch
@@ -56,7 +57,7 @@ def census(
         gradients: `fn` is then a loss: dL/dz of each sample is counted too (`grad_dead`, `grad_score`). The loss
             is a scalar, an array with a value per sample, or either in a tuple `(loss, auxiliary)`; a sum or mean
             over samples that do not meet each other, as they do in a batch norm in training mode.
-        rare_below: a unit is rare that fires on less than this share of samples.
+        rare_below: share of samples; a unit that fires on fewer is rare.
         scan_rows: whether each step of a scan has a row of its own: True for every scan, False for none, None for a
             scan over layers (`jax_leaky._tracing.Loop` has the rule).
         sample_axes: name or names of the mesh axes along which the shards of a shard_map hold other samples of the
@@ -212,16 +213,16 @@ def value_and_census(
     firing. The extremes of z are left out (NaN), and `since_fired` is known to the batch.
 
     Args:
-        fn: as for `census`; the changes of an NNX module are kept, as in any call of it.
+        fn: function to count, as `census` takes it; the changes of an NNX module are kept, as in any call of it.
         sites: names of sites, or patterns with `*`; all sites if None.
-        unit_axis: as for `census`.
+        unit_axis: axis of the units in an activation's input, as `census` takes it.
         gradients: whether dL/dz of each sample is counted too (`grad_dead`, `grad_score`); `fn` is then a loss. It
             returns a scalar, an array with a value for each sample, or either in a tuple `(loss, auxiliary)`: a sum
             or mean over samples that do not meet each other. This runs the backward pass of `fn` down to its
             first activation, whatever the caller differentiates.
-        rare_below: a unit is rare that fires on less than this share of samples.
-        scan_rows: as for `census`.
-        sample_axes: as for `census`.
+        rare_below: share of samples; a unit that fires on fewer is rare.
+        scan_rows: choice of the scans whose steps have rows of their own, as `census` takes it.
+        sample_axes: names of mesh axes that hold samples, as `census` takes them.
 
     Returns:
         A function of the arguments of `fn` that returns `(fn(*args), census)`.

@@ -314,8 +314,8 @@ class ShardMap(NamedTuple):
     Attributes:
         jaxpr: the jaxpr of a shard.
         axes: sizes of the mesh axes that it makes manual, by name in the order of the mesh.
-        in_specs: how the inputs are split.
-        out_specs: how the outputs are split.
+        in_specs: split of each input over the mesh axes.
+        out_specs: split of each output over the mesh axes.
         typed: whether the types of values tell along which mesh axes they differ.
         options: the keywords of `jax.shard_map` for the rest.
     """

@@ -75,7 +75,7 @@ def observe(
     records.
 
     Args:
-        fn: as for `list_sites`.
+        fn: function to trace, as `list_sites` takes it.
         record: `record(site, z)` gives a pytree of arrays for the input z of an activation. It is traced, and
             called once per site.
         sites: names of sites, or patterns with `*`; all sites if None.
@@ -154,7 +154,7 @@ def swap(
     without the other. In a function that takes a derivative of something else besides, choose the sites.
 
     Args:
-        fn: as for `list_sites`.
+        fn: function to trace, as `list_sites` takes it.
         activations: for each kind to replace (`"relu"`), the function that takes its place. It is given the input z
             and returns an array of the same shape, which is cast to the dtype of the activation's output.
         sites: names of sites, or patterns with `*`, to which the replacement is confined; all sites if None. Swap
@@ -229,7 +229,10 @@ def _check(kind: str, hits: Sequence[Site], sites: SiteList, hides: bool) -> Non
             "or choose the sites outside of it by sites=."
         )
     if not hits:
-        raise ValueError(f"swap: no site is a {kind}; {_kinds_of(sites)}.")
+        # A step that returns no loss needs of the forward pass what the gradient reads: of a gelu, its tanh.
+        derives = any(site.fixed == UNDER_DERIVATIVE for site in sites)
+        remedy = f"; since it takes a derivative itself, {_INSTEAD}" if derives else ""
+        raise ValueError(f"swap: no site is a {kind}; {_kinds_of(sites)}{remedy}.")
 
 
 def _kinds_of(sites: SiteList) -> str:

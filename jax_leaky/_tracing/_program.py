@@ -81,7 +81,7 @@ class Scope:
 
         Args:
             mark: scope that is added to the path, "" for none.
-            inside: how it is described in `Site.inside`, "" for not at all.
+            inside: description of the construct in `Site.inside`; "" for none.
             **changes: fields that change.
         """
         where = self.where._replace(

@@ -135,7 +135,8 @@ class Reached(NamedTuple):
     """The record of a site that is reached only at times: a branch of a cond, the body of a while loop.
 
     Attributes:
-        times: how often it was reached, int32. A scan around it stacks this too, unless records are merged.
+        times: number of times that the site was reached, int32. A scan around it stacks this
+            too, unless records are merged.
         record: what `record` gave, zeros where `times` is 0; if it was reached more than once, merged.
     """
 

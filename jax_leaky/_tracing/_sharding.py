@@ -247,7 +247,7 @@ def layout_of(
     Args:
         z: the activation's input in one shard.
         axes: mesh axes along which it differs by its type.
-        placement: how it is split.
+        placement: split of the array over the mesh axes.
         sizes: sizes of the mesh axes.
         branching: mesh axes along which shards may take different branches, so that they cannot exchange units.
         samples: mesh axes that hold samples by the user's word.

@@ -68,11 +68,11 @@ def update(
     CPU takes a subnormal for 0, as the network that runs there does. No gradient flows through the counts.
 
     Args:
-        counts: of the samples before, from `init`, `update` or `merge`.
+        counts: counts of the samples before, from `init`, `update` or `merge`.
         z: the input of the activation, (..., units), of any floating type; every leading index is a sample,
             in C order.
         a: the output of the activation, of z's shape; by default the leaky ReLU of z.
-        negative_slope: of that default; a number, a traced scalar, or (units,).
+        negative_slope: slope of that leaky ReLU: a number, a traced scalar, or (units,).
         gradient: dL/dz of each sample by itself, of z's shape: not of the mean over a batch, whose sum can
             cancel.
         where: bool, broadcasts to z.shape[:-1]; False marks padding, which is not counted and takes no

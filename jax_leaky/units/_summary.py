@@ -48,7 +48,7 @@ class Summary(NamedTuple):
         grad_n: samples counted with a gradient, exact.
         nonfinite: (units,), samples with a non-finite value, exact.
         since_fired: (units,), samples since the last z > 0, exact; since the start of the stream for a unit
-            that never fired.
+            that was never active.
     """
 
     per_unit: dict[str, Array]

@@ -178,8 +178,8 @@ def _cells(
         width: the number of units.
         before: the number of rows that came before.
         kept: the number of rows that count.
-        exact: as for `tally`.
-        lean: as for `tally`.
+        exact: whether float sums are compensated, as in `tally`.
+        lean: whether extremes are left out, as in `tally`.
     """
     z, a, slope, gradient, place = samples
     lines, columns = z.shape
@@ -189,7 +189,7 @@ def _cells(
         row += (lax.broadcasted_iota(jnp.uint32, (1, columns), 1)) // width
     output = a
     if a is None and of_unit is not None:
-        output = jnp.where(z > 0, z, jnp.tile(of_unit, beside).astype(z.dtype) * z)
+        output = jnp.where(z > 0, z, jnp.tile(of_unit, beside).astype(z.dtype)[None] * z)
     finite = jnp.isfinite(z.astype(jnp.float32))
     for values in (output, gradient):
         if values is not None:

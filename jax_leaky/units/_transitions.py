@@ -52,8 +52,8 @@ def transitions(before: ArrayLike, after: ArrayLike, initial: ArrayLike | None =
     Args:
         before: (units,), which units were never active at the look before: bool, or the 1, 0 and NaN of
             `Summary.per_unit["never_active"]`; with any NaN, every measure that needs it is NaN.
-        after: the same now.
-        initial: the same at step 0; without it `overlap` and `jaccard` are NaN.
+        after: (units,), which units are never active now.
+        initial: (units,), which units were never active at step 0; without it `overlap` and `jaccard` are NaN.
 
     Raises:
         TypeError: if a mask is neither bool nor floating point.

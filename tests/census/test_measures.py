@@ -13,7 +13,7 @@ from jax_leaky import Census, census
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(90, 5)).astype(np.float32)
-# Six units: mixed ones, one that never fires, one that always does, one that fires on a single sample.
+# Six units: mixed ones, one that is never active, one that always does, one that fires on a single sample.
 WEIGHTS = RNG.normal(size=(5, 6)).astype(np.float32)
 BIAS = np.array([0.0, 0.5, -0.5, -100.0, 100.0, 0.0], np.float32)
 WEIGHTS[:, 5] = [1, 0, 0, 0, 0]

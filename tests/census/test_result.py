@@ -173,7 +173,7 @@ def test_the_picture_has_a_strip_per_site(found: Census, diverged: Census) -> No
         *("<net>/relu", "relu of 6 units", "1 never active, 16.7 %", "1 always active, 16.7 %"),
     ]
     heights = [patch.get_height() for patch in figure.axes[3].patches]
-    assert sorted(heights)[-2:] == [0.0, 1.0]  # all units in the bar of those that never fire
+    assert sorted(heights)[-2:] == [0.0, 1.0]  # all units in the bar of those that are never active
     words = [text.get_text() for axes in diverged.plot().axes for text in axes.texts]
     assert words.count("invalid: 6 non-finite values") >= 1
 

@@ -60,9 +60,9 @@ def test_the_same_slope_everywhere_is_one_number() -> None:
     site = found["layer/leaky_relu"]
     assert site.negative_slope == 0.3
     assert "differs" not in str(found)
-    # The slope itself to the bit, where a unit never fires.
-    silent = census(layer, [(jnp.float32(0.3), -np.abs(X))])["layer/leaky_relu"]
-    assert set(silent.per_unit("mean_slope").tolist()) == {float(np.float32(0.3))}
+    # The slope itself to the bit, where a unit is never active.
+    never = census(layer, [(jnp.float32(0.3), -np.abs(X))])["layer/leaky_relu"]
+    assert set(never.per_unit("mean_slope").tolist()) == {float(np.float32(0.3))}
 
 
 def test_any_order_of_adding_up_gives_the_same_mean_slope() -> None:

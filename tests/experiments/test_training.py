@@ -8,7 +8,7 @@ import pytest
 
 from experiments.dead_neurons import experiment as dead_neurons
 from experiments.lab.nets import layers, mlp
-from jax_leaky import leaky_relu, value_and_census
+from jax_leaky import leaky_relu, observe, value_and_census
 
 HIDDEN, FEATURES, BATCH, CLASSES = (7, 5), 6, 11, 10
 
@@ -68,6 +68,9 @@ def test_an_evaluation_is_the_oracles(problem, slope):
         close(site.per_unit("act_freq"), (z_of > 0).mean(0))
         close(site.per_unit("dormant_score"), output / output.mean())
         close(site.per_unit("grad_score"), np.abs(gradient).mean(0) / np.abs(gradient).mean())
+    _, seen = observe(mlp.losses_and_logits, lambda site, z: z)(mlp.MLP(HIDDEN), params, x, labels, slope)
+    for ours, theirs in zip(seen.values(), z, strict=True):
+        close(ours, theirs)
     ours = layers.measures_of(census)
     close(ours["never_active"], [(z_of <= 0).all(0).mean() for z_of in z])
     close(ours["rare"], [((z_of > 0).mean(0) < 0.01).mean() for z_of in z])

@@ -116,9 +116,9 @@ def write_up(
     """Prints the tables and writes all but the rows: plots, environment.json, summary.md and report.html.
 
     Args:
-        name: of the experiment.
-        config: its flags.
-        outcome: of `carry_out`.
+        name: name of the experiment.
+        config: configuration of the run.
+        outcome: result of `carry_out`.
         title: the question.
         lead: paragraphs: what is measured and how; the first is the most important.
         tables: the verdicts first.

@@ -125,7 +125,7 @@ def loop(
                             return
                         if checkpoint.due():
                             checkpoint.save(done, seen, state)
-                    # Fetched at once: the host is never ahead of the device by more than the steps between two looks.
+                    # Fetched at once: the host is ahead of the device by no more than one evaluation's steps.
                     seen.append(jax.device_get(look(given, state, own)))
                 records = group.to_records(run, seen)
                 with saving:
