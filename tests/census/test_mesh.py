@@ -23,7 +23,7 @@ class CNN(nn.Module):
 
 
 MODEL = CNN()
-VARIABLES = MODEL.init(jax.random.key(0), X[0])
+VARIABLES = jax.jit(MODEL.init)(jax.random.key(0), X[0])
 FN = functools.partial(MODEL.apply, VARIABLES)
 
 

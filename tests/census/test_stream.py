@@ -89,6 +89,7 @@ def test_each_shape_is_traced_once() -> None:
     assert fired(found) == count(X)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_batches() -> None:
     alive = []
 

@@ -12,8 +12,8 @@ from flax import nnx
 
 from jax_leaky import Census, census, leaky_relu, value_and_census
 
-X = jax.random.normal(jax.random.key(0), (64, 6))
-Y = jnp.sum(X, axis=1, keepdims=True)
+X = jnp.asarray(np.random.default_rng(0).normal(size=(64, 6)), jnp.float32)
+Y = jnp.asarray(np.asarray(X).sum(axis=1, keepdims=True))
 OPTIMIZER = optax.sgd(0.1)
 
 
@@ -98,7 +98,7 @@ def mlp(params: list[jax.Array], x: jax.Array) -> jax.Array:
         return jax.nn.relu(x @ params[0]) @ params[1]
 
 
-PARAMS = [jax.random.normal(jax.random.key(3), (6, 6)), jnp.ones((6, 1))]
+PARAMS = [jnp.asarray(np.random.default_rng(3).normal(size=(6, 6)), jnp.float32), jnp.ones((6, 1))]
 
 
 def test_censuses_of_steps_add_up() -> None:

@@ -100,6 +100,7 @@ def test_a_diverged_network_is_counted_and_has_no_measures(finished):
         assert row["loss"] is None or None in row["never_active"]
 
 
+@pytest.mark.slow
 def test_two_runs_and_other_device_counts_give_the_same_bytes(finished, tmp_path):
     code = (
         "import jax; from experiments.lab.run import devices; from experiments.dead_neurons import experiment; "
@@ -118,6 +119,7 @@ def test_another_configuration_is_refused_with_a_sentence(finished):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_without_matplotlib_it_still_runs(tmp_path):
     # A finder that hides them; the run's numbers and page are there, and a sentence says what is missing.
     code = """

@@ -68,7 +68,7 @@ def test_an_evaluation_is_the_oracles(problem, slope):
         close(site.per_unit("act_freq"), (z_of > 0).mean(0))
         close(site.per_unit("dormant_score"), output / output.mean())
         close(site.per_unit("grad_score"), np.abs(gradient).mean(0) / np.abs(gradient).mean())
-    _, seen = observe(mlp.losses_and_logits, lambda site, z: z)(mlp.MLP(HIDDEN), params, x, labels, slope)
+    _, seen = observe(mlp.losses_and_logits, lambda _, z: z)(mlp.MLP(HIDDEN), params, x, labels, slope)
     for ours, theirs in zip(seen.values(), z, strict=True):
         close(ours, theirs)
     ours = layers.measures_of(census)

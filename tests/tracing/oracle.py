@@ -9,9 +9,10 @@ from jax_leaky._tracing import observe
 
 # Small fractions of two: every product and sum is exact, so that no choice of XLA's (which operations it fuses into
 # one loop changes how a product of small matrices is rounded) can hide or feign a difference.
-KEYS = jax.random.split(jax.random.key(1), 2)
-X = jax.random.randint(KEYS[0], (4, 6), -8, 9) / 4
-W = jax.random.randint(KEYS[1], (6, 6), -2, 3) / 4
+# NumPy draws them, since every draw of JAX's is a program to compile.
+_RANDOM = np.random.default_rng(1)
+X = jnp.asarray(_RANDOM.integers(-8, 9, (4, 6)) / 4, jnp.float32)
+W = jnp.asarray(_RANDOM.integers(-2, 3, (6, 6)) / 4, jnp.float32)
 
 
 def count(_, z):

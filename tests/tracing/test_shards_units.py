@@ -10,13 +10,13 @@ from jax.sharding import PartitionSpec as P
 
 from jax_leaky._tracing import Traced, Visitor, list_sites, observe, swap
 
-KEYS = jax.random.split(jax.random.key(3), 4)
-X = jax.random.randint(KEYS[0], (8, 6), -8, 9) / 4
-W = jax.random.randint(KEYS[1], (6, 4), -2, 3) / 4
-V = jax.random.randint(KEYS[2], (4, 6), -2, 3) / 4
+RANDOM = np.random.default_rng(3)
+X = jnp.asarray(RANDOM.integers(-8, 9, (8, 6)) / 4, jnp.float32)
+W = jnp.asarray(RANDOM.integers(-2, 3, (6, 4)) / 4, jnp.float32)
+V = jnp.asarray(RANDOM.integers(-2, 3, (4, 6)) / 4, jnp.float32)
 BIAS = jnp.array([0.0, -100.0, 100.0, 0.5])
-IMAGES = jax.random.randint(KEYS[3], (4, 5, 5, 6), -8, 9) / 4
-FILTERS = jnp.stack([jnp.stack([W, -W, W])] * 3)
+IMAGES = jnp.asarray(RANDOM.integers(-8, 9, (4, 5, 5, 6)) / 4, jnp.float32)
+FILTERS = jnp.asarray(np.stack([np.stack([W, -W, W])] * 3))
 
 
 def conv(x, w):
