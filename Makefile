@@ -13,12 +13,13 @@ experiment: $(VENV)/.experiments  ## set up, then count dead neurons under ReLU 
 	$(BIN)/python -m experiments.dead_neurons
 
 test: $(VENV)/.test  ## set up, then run the tests; FLAGS=--cov also measures what of jax_leaky they reach
-	$(BIN)/python -m pytest -n auto $(FLAGS)
+	$(BIN)/python -m pytest -n auto --durations=15 $(FLAGS)
 
-check: $(VENV)/.dev  ## set up, then lint, types, doctests and README's code blocks
+check: $(VENV)/.dev  ## set up, then lint, types, who imports whom, doctests and README's code blocks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/python -m pytest --doctest-modules jax_leaky
 	$(BIN)/python -m pytest tests/test_readme.py
 

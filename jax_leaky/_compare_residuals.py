@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import statistics
-import time as clock
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast, get_args
 
@@ -12,14 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jax_leaky._op._leaky_relu import leaky_relu
+from jax_leaky._op._leaky_relu import DEFAULT, leaky_relu
 from jax_leaky._op._residual import Residual
-from jax_leaky._recommendation import AS_WRITTEN, NOISE, best_of, in_units, recommend
 from jax_leaky._tracing import Site, SiteList, Traced, Visit, Visitor
 
+AS_WRITTEN = "as written"
 JAX_NN = "jax.nn"
 CHOICES = (AS_WRITTEN, JAX_NN, *get_args(Residual))
 _KINDS = ("leaky_relu", "prelu")
+_NOISE = 1.01  # two sizes that differ by less are the same: compilers align and reorder
+_FASTER = 1.1  # a median of few runs says no more
 _ROUNDS = 5
 _NO_EXCEPTIONS: Mapping[str, Residual] = {}
 
@@ -29,13 +31,13 @@ class ResidualComparison:
     """What a gradient needs under each choice; printed, a table.
 
     Attributes:
-        sites: the leaky ReLUs that were replaced, in the order of the program.
-        temporary_bytes: for each choice the memory, in bytes, that the compiled gradient allocates besides its
-            arguments and its results.
-        seconds: for each choice the median time of a call; None if no time was asked for.
-        exceptions: for each site that should take another residual than the recommended one, by its name, that
-            residual, and the memory in bytes once it does; None if no single sites were asked for.
-        recommendation: what to write, in one sentence.
+        sites: list of the leaky ReLUs that were replaced, in the order of the program.
+        temporary_bytes: memory in bytes, by choice, that the compiled gradient allocates besides its arguments and its
+            results. The choices are "as written", "jax.nn" and the three residuals.
+        seconds: median time of a call, by choice; None if no time was asked for.
+        exceptions: pairs of a residual and the memory in bytes once it is taken, by the name of the site that should
+            take that residual instead of the recommended one; None if no single sites were asked for.
+        recommendation: sentence that says what to write.
     """
 
     sites: SiteList
@@ -52,12 +54,12 @@ class ResidualComparison:
         ]
         for choice, needed in self.temporary_bytes.items():
             share = f"{needed / today:.0%}" if today else "-"
-            line = f"{choice:<12}{in_units(needed):>12}{share:>10}"
+            line = f"{choice:<12}{_in_units(needed):>12}{share:>10}"
             lines.append(line + (f"{self.seconds[choice] * 1e3:>9.2f} ms" if self.seconds else ""))
         if self.exceptions is not None:
             lines += [
                 "",
-                *(f"{name}: {kept}, {in_units(needed)}" for name, (kept, needed) in self.exceptions.items()),
+                *(f"{name}: {kept}, {_in_units(needed)}" for name, (kept, needed) in self.exceptions.items()),
             ]
             lines += [] if self.exceptions else ["no single site gains by another residual"]
         return "\n".join([*lines, "", str(self.sites), "", self.recommendation])
@@ -68,7 +70,7 @@ def compare_residuals(
     *args: Any,
     argnums: int | Sequence[int] = 0,
     has_aux: bool = False,
-    time: bool = False,
+    measure_time: bool = False,
     by_site: bool = False,
     **kwargs: Any,
 ) -> ResidualComparison:
@@ -80,13 +82,13 @@ def compare_residuals(
     is seen in the forward function, and not in its gradient.
 
     Args:
-        fn: the loss; it returns a real scalar, or `(scalar, auxiliary)` with `has_aux`.
-        *args: its arguments. `jax.ShapeDtypeStruct` will do for an array, with the sharding of a device if it is
-            not the default one that is asked about; then nothing is run and no memory is needed.
-        argnums: with respect to which arguments the gradient is taken; of each, the floating-point arrays.
-        has_aux: as in `jax.grad`.
-        time: whether to run each gradient as well, in turns.
-        by_site: whether to look for single sites that need less with another residual than the best one for all:
+        fn: loss function; it returns a real scalar, or `(scalar, auxiliary)` with `has_aux`.
+        *args: arguments of `fn`. `jax.ShapeDtypeStruct` will do for an array, with the sharding of a device if another
+            than the default one is asked about; then nothing is run and no memory is needed.
+        argnums: number, or numbers, of the arguments whose floating-point arrays are differentiated.
+        has_aux: whether `fn` returns a pair, as in `jax.grad`.
+        measure_time: whether to run each gradient as well, in turns.
+        by_site: whether to search for single sites that need less with another residual than the best one for all:
             in the order of the program, each keeps what saves more than 1 % of the memory. Two more compilations
             for each site.
         **kwargs: keyword arguments of `fn`.
@@ -96,7 +98,7 @@ def compare_residuals(
 
     Raises:
         TypeError: `fn` does not trace, its result is no real scalar, or there is nothing to differentiate.
-        ValueError: `fn` has no leaky ReLU, `argnums` names no argument, or `time` is asked for without arrays.
+        ValueError: `fn` has no leaky ReLU, `argnums` names no argument, or `measure_time` is asked for without arrays.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -118,18 +120,18 @@ def compare_residuals(
     )
     if not sites:
         raise ValueError(
-            f"compare_residuals: there is no leaky ReLU in fn that could be replaced; {traced.sites.vocabulary()}. "
-            "If fn is a training step, give the loss instead."
+            "compare_residuals: fn must contain a leaky ReLU that can be replaced, got none; "
+            f"{traced.sites.vocabulary()}. If fn is a training step, give the loss instead."
         )
     gradient, leaves = _gradient(fn, args, kwargs, argnums, has_aux)
     compiled = {
         choice: jax.jit(functools.partial(gradient, choice)).lower(leaves).compile() for choice in CHOICES
     }
     temporary = {choice: _temporary_bytes(program) for choice, program in compiled.items()}
-    seconds = _times(compiled, leaves) if time else None
-    best = best_of(temporary, seconds)
+    seconds = _times(compiled, leaves) if measure_time else None
+    best = _best_of(temporary, seconds)
     exceptions = _exceptions(gradient, leaves, sites, best, temporary[best]) if by_site else None
-    recommendation = recommend(best, temporary, seconds, exceptions or {})
+    recommendation = _recommend(best, temporary, seconds, exceptions or {})
     return ResidualComparison(sites, temporary, seconds, exceptions, recommendation)
 
 
@@ -145,7 +147,7 @@ def _exceptions(
             kept = {name: choice for name, (choice, _) in found.items()} | {site.name: residual}
             program = jax.jit(functools.partial(gradient, best, kept=kept)).lower(leaves).compile()
             needed = _temporary_bytes(program)
-            if NOISE * needed < least:
+            if _NOISE * needed < least:
                 found[site.name], least = (residual, needed), needed
     return found
 
@@ -166,7 +168,7 @@ def _gradient(
     }
     if not wanted:
         raise TypeError(
-            f"compare_residuals: argnums={argnums} has no floating-point array to differentiate; "
+            f"compare_residuals: argnums must name an argument with floating-point arrays, got argnums={argnums}; "
             "name the argument that holds the parameters."
         )
 
@@ -213,7 +215,8 @@ def _chosen(args: Sequence[Any], kwargs: dict[str, Any], argnums: int | Sequence
     for number in numbers:
         if not -len(args) <= number < len(args):
             raise ValueError(
-                f"compare_residuals: argnums={argnums}, but there are {len(args)} arguments in *args."
+                f"compare_residuals: argnums must name one of the {len(args)} arguments in *args, got {argnums}; "
+                "count from 0, and pass what is differentiated by its place."
             )
     named = {number % len(args) for number in numbers}
     marks = (tuple(jax.tree.map(lambda _, here=n in named: here, arg) for n, arg in enumerate(args)), kwargs)
@@ -224,7 +227,7 @@ def _scalar(value: Any) -> Array:
     shape, dtype = jnp.shape(value), jnp.result_type(value)
     if shape or not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(
-            f"compare_residuals takes the gradient itself, so fn must return a real scalar, got {dtype}{list(shape)}; "
+            f"compare_residuals: fn must return a real scalar, got {dtype}{list(shape)}; "
             "give the loss and not the training step, or sum the result."
         )
     return value
@@ -238,7 +241,8 @@ def _temporary_bytes(program: Any) -> int:
     analysis = program.memory_analysis()
     if analysis is None:
         raise NotImplementedError(
-            "compare_residuals: this backend does not tell how much memory a program needs."
+            "compare_residuals: the backend must tell how much memory a program needs, got nothing from "
+            f"{jax.default_backend()!r}; compile for another device."
         )
     return int(analysis.temp_size_in_bytes)
 
@@ -248,14 +252,60 @@ def _times(compiled: Mapping[str, Any], leaves: dict[int, Any]) -> dict[str, flo
     shapes = [leaf for leaf in leaves.values() if isinstance(leaf, jax.ShapeDtypeStruct)]
     if shapes:
         raise ValueError(
-            f"compare_residuals: time=True runs fn and needs arrays, got {shapes[0]}; without it shapes will do."
+            f"compare_residuals: with measure_time=True every argument must be an array, got {shapes[0]}; "
+            "without it shapes will do."
         )
     found: dict[str, list[float]] = {choice: [] for choice in compiled}
     for _ in range(_ROUNDS + 1):
         for choice, program in compiled.items():
-            began = clock.perf_counter()
+            began = time.perf_counter()
             jax.block_until_ready(program(leaves))
-            found[choice].append(clock.perf_counter() - began)
+            found[choice].append(time.perf_counter() - began)
     return {
         choice: statistics.median(seconds[1:]) for choice, seconds in found.items()
     }  # the first is a warm-up
+
+
+def _best_of(temporary: Mapping[str, int], seconds: Mapping[str, float] | None) -> Residual:
+    """The residual of the least memory; of those that need as little the default, or one that is much faster."""
+    ours = (DEFAULT, *(choice for choice in get_args(Residual) if choice != DEFAULT))
+    least = min(temporary[choice] for choice in ours)
+    near = [choice for choice in ours if temporary[choice] <= _NOISE * least]
+    best = near[0]
+    if seconds:
+        fastest = min(near, key=lambda choice: seconds[choice])
+        best = fastest if _FASTER * seconds[fastest] < seconds[best] else best
+    return cast(Residual, best)
+
+
+def _recommend(
+    best: Residual,
+    temporary: Mapping[str, int],
+    seconds: Mapping[str, float] | None,
+    exceptions: Mapping[str, tuple[Residual, int]],
+) -> str:
+    """What to write, in one sentence."""
+    today, least = temporary[AS_WRITTEN], temporary[best]
+    apart = ""
+    for site, (residual, needed) in exceptions.items():
+        apart += f", but residual={residual!r} at {site}"
+        least = needed
+    if today <= _NOISE * least:
+        return f"Leave it as it is: no choice needs noticeably less than the {_in_units(today)} of today."
+    name = "leaky_relu" if best == DEFAULT else f"leaky_relu(residual={best!r})"
+    paced = (
+        f", in {seconds[best] / seconds[AS_WRITTEN]:.2f} of the time" if seconds and not exceptions else ""
+    )
+    return (
+        f"Use jax_leaky's {name}{apart}: {_in_units(least)} of temporary memory, "
+        f"{1 - least / today:.0%} less than as written{paced}."
+    )
+
+
+def _in_units(count: int) -> str:
+    """Bytes as a person reads them."""
+    value, units = float(count), iter(("B", "kB", "MB", "GB", "TB"))
+    unit = next(units)
+    while value >= 1000:
+        value, unit = value / 1000, next(units)
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"

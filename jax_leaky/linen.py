@@ -8,17 +8,32 @@ import jax.numpy as jnp
 from jax import Array
 
 from jax_leaky._op._leaky_relu import DEFAULT, leaky_relu
+from jax_leaky._op._prelu import along, check_channels
 from jax_leaky._op._residual import Residual
 from jax_leaky._op._rrelu import check_bounds, mean_slope, random_slopes
 
 
-class LeakyReLU(nn.Module):
+class _Rectifier(nn.Module, kw_only=True):
+    """What the modules share.
+
+    Attributes:
+        residual: name of what the backward pass keeps.
+        forward_mode: whether forward mode is served too.
+    """
+
+    residual: Residual = DEFAULT
+    forward_mode: bool = False
+
+    def _rectified(self, inputs: Array, slope: float | Array) -> Array:
+        return leaky_relu(inputs, slope, residual=self.residual, forward_mode=self.forward_mode)
+
+
+class LeakyReLU(_Rectifier):
     """``leaky_relu`` as a module.
 
     Attributes:
-        negative_slope: the slope below zero.
-        residual: what the backward pass keeps; see :func:`jax_leaky.leaky_relu`.
-        forward_mode: True to serve forward mode too.
+        negative_slope: slope below zero.
+        residual, forward_mode: keyword arguments of :func:`jax_leaky.leaky_relu`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -28,23 +43,24 @@ class LeakyReLU(nn.Module):
     """
 
     negative_slope: float = 0.01
-    residual: Residual = DEFAULT
-    forward_mode: bool = False
 
     def __call__(self, inputs: Array) -> Array:
         """Leaky ReLU of ``inputs`` (any shape)."""
-        return leaky_relu(inputs, self.negative_slope, residual=self.residual, forward_mode=self.forward_mode)
+        return self._rectified(inputs, self.negative_slope)
 
 
-class PReLU(nn.Module):
+class PReLU(_Rectifier):
     """Leaky ReLU whose slope is a parameter, ``negative_slope``, learned with the others.
 
     Attributes:
-        negative_slope_init: the slope to start from.
-        num_features: None for one slope, shared; or one slope for each of that many channels of the last axis.
+        negative_slope_init: initial value of the slope.
+        num_features: number of channels, each of which has a slope of its own; None for one slope that all share.
+        axis: number of the axis of the inputs that holds the channels: -1, or 1 where channels come first.
         param_dtype: dtype of the parameter.
-        residual: what the backward pass keeps; see :func:`jax_leaky.leaky_relu`.
-        forward_mode: True to serve forward mode too.
+        residual, forward_mode: keyword arguments of :func:`jax_leaky.leaky_relu`.
+
+    Raises:
+        ValueError: in a call, ``num_features`` is not the size of ``axis``.
 
     References:
         He, Zhang, Ren, Sun: Delving deep into rectifiers. ICCV, 2015.
@@ -59,30 +75,29 @@ class PReLU(nn.Module):
 
     negative_slope_init: float = 0.01
     num_features: int | None = None
+    axis: int = -1
     param_dtype: Any = jnp.float32
-    residual: Residual = DEFAULT
-    forward_mode: bool = False
 
     @nn.compact
     def __call__(self, inputs: Array) -> Array:
-        """Leaky ReLU of ``inputs`` (..., num_features) with the learned slope."""
+        """Leaky ReLU of ``inputs`` (..., num_features, ...) with the learned slope."""
+        check_channels(self.num_features, self.axis, inputs)
         shape = () if self.num_features is None else (self.num_features,)
         negative_slope = self.param(
             "negative_slope", nn.initializers.constant(self.negative_slope_init, self.param_dtype), shape
         )
-        return leaky_relu(inputs, negative_slope, residual=self.residual, forward_mode=self.forward_mode)
+        return self._rectified(inputs, along(self.axis, negative_slope, inputs))
 
 
-class RReLU(nn.Module):
+class RReLU(_Rectifier):
     """Leaky ReLU whose slope is drawn for each element in training, and is the mean of the bounds in evaluation.
 
     Attributes:
         lower: lower bound of the uniform distribution of the slopes.
-        upper: upper bound of it.
-        deterministic: True for evaluation; here or in the call.
+        upper: upper bound of the uniform distribution of the slopes.
+        deterministic: whether this is evaluation; said here or in the call.
         rng_collection: name of the random stream, as in ``nn.Dropout``.
-        residual: what the backward pass keeps beside the slopes; see :func:`jax_leaky.leaky_relu`.
-        forward_mode: True to serve forward mode too.
+        residual, forward_mode: keyword arguments of :func:`jax_leaky.leaky_relu`; the slopes are kept besides.
 
     Raises:
         ValueError: the bounds are not finite or not in order.
@@ -102,8 +117,6 @@ class RReLU(nn.Module):
     upper: float = 1 / 3
     deterministic: bool | None = None
     rng_collection: str = "rrelu"
-    residual: Residual = DEFAULT
-    forward_mode: bool = False
 
     @nn.compact
     def __call__(
@@ -112,8 +125,6 @@ class RReLU(nn.Module):
         """Randomized leaky ReLU of ``inputs`` (any shape); ``rng`` overrides the module's stream."""
         check_bounds(self.lower, self.upper)
         if nn.merge_param("deterministic", self.deterministic, deterministic):
-            slope: float | Array = mean_slope(self.lower, self.upper)
-        else:
-            key = self.make_rng(self.rng_collection) if rng is None else rng
-            slope = random_slopes(key, inputs, self.lower, self.upper)
-        return leaky_relu(inputs, slope, residual=self.residual, forward_mode=self.forward_mode)
+            return self._rectified(inputs, mean_slope(self.lower, self.upper))
+        key = self.make_rng(self.rng_collection) if rng is None else rng
+        return self._rectified(inputs, random_slopes(key, inputs, self.lower, self.upper))

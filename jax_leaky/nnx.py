@@ -8,17 +8,33 @@ from flax import nnx
 from jax import Array
 
 from jax_leaky._op._leaky_relu import DEFAULT, leaky_relu
+from jax_leaky._op._prelu import along, check_channels
 from jax_leaky._op._residual import Residual
 from jax_leaky._op._rrelu import check_bounds, mean_slope, random_slopes
 
 
-class LeakyReLU(nnx.Module):
+class _Rectifier(nnx.Module):
+    """What the modules share.
+
+    Args:
+        residual: name of what the backward pass keeps.
+        forward_mode: whether forward mode is served too.
+    """
+
+    def __init__(self, residual: Residual, forward_mode: bool):
+        self.residual = residual
+        self.forward_mode = forward_mode
+
+    def _rectified(self, inputs: Array, slope: float | Array) -> Array:
+        return leaky_relu(inputs, slope, residual=self.residual, forward_mode=self.forward_mode)
+
+
+class LeakyReLU(_Rectifier):
     """``leaky_relu`` as a module.
 
     Args:
-        negative_slope: the slope below zero.
-        residual: what the backward pass keeps; see :func:`jax_leaky.leaky_relu`.
-        forward_mode: True to serve forward mode too.
+        negative_slope: slope below zero.
+        residual, forward_mode: keyword arguments of :func:`jax_leaky.leaky_relu`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -31,23 +47,25 @@ class LeakyReLU(nnx.Module):
         self, negative_slope: float = 0.01, *, residual: Residual = DEFAULT, forward_mode: bool = False
     ):
         self.negative_slope = negative_slope
-        self.residual = residual
-        self.forward_mode = forward_mode
+        super().__init__(residual, forward_mode)
 
     def __call__(self, inputs: Array) -> Array:
         """Leaky ReLU of ``inputs`` (any shape)."""
-        return leaky_relu(inputs, self.negative_slope, residual=self.residual, forward_mode=self.forward_mode)
+        return self._rectified(inputs, self.negative_slope)
 
 
-class PReLU(nnx.Module):
+class PReLU(_Rectifier):
     """Leaky ReLU whose slope is a parameter, ``negative_slope``, learned with the others.
 
     Args:
-        negative_slope_init: the slope to start from.
-        num_features: None for one slope, shared; or one slope for each of that many channels of the last axis.
+        negative_slope_init: initial value of the slope.
+        num_features: number of channels, each of which has a slope of its own; None for one slope that all share.
+        axis: number of the axis of the inputs that holds the channels: -1, or 1 where channels come first.
         param_dtype: dtype of the parameter.
-        residual: what the backward pass keeps; see :func:`jax_leaky.leaky_relu`.
-        forward_mode: True to serve forward mode too.
+        residual, forward_mode: keyword arguments of :func:`jax_leaky.leaky_relu`.
+
+    Raises:
+        ValueError: in a call, ``num_features`` is not the size of ``axis``.
 
     References:
         He, Zhang, Ren, Sun: Delving deep into rectifiers. ICCV, 2015.
@@ -63,34 +81,36 @@ class PReLU(nnx.Module):
         negative_slope_init: float = 0.01,
         *,
         num_features: int | None = None,
+        axis: int = -1,
         param_dtype: Any = jnp.float32,
         residual: Residual = DEFAULT,
         forward_mode: bool = False,
     ):
         shape = () if num_features is None else (num_features,)
+        self.num_features = num_features
+        self.axis = axis
         self.negative_slope = nnx.Param(jnp.full(shape, negative_slope_init, param_dtype))
-        self.residual = residual
-        self.forward_mode = forward_mode
+        super().__init__(residual, forward_mode)
 
     def __call__(self, inputs: Array) -> Array:
-        """Leaky ReLU of ``inputs`` (..., num_features) with the learned slope."""
-        slope = self.negative_slope[...]
-        return leaky_relu(inputs, slope, residual=self.residual, forward_mode=self.forward_mode)
+        """Leaky ReLU of ``inputs`` (..., num_features, ...) with the learned slope."""
+        check_channels(self.num_features, self.axis, inputs)
+        return self._rectified(inputs, along(self.axis, self.negative_slope[...], inputs))
 
 
-class RReLU(nnx.Module):
+class RReLU(_Rectifier):
     """Leaky ReLU whose slope is drawn for each element in training, and is the mean of the bounds in evaluation.
 
-    ``model.train()`` and ``model.eval()`` switch it, as they switch ``nnx.Dropout``.
+    ``model.train()``, ``model.eval()`` and ``nnx.view(model, deterministic=...)`` switch it, as they switch
+    ``nnx.Dropout``.
 
     Args:
         lower: lower bound of the uniform distribution of the slopes.
-        upper: upper bound of it.
-        deterministic: True for evaluation.
+        upper: upper bound of the uniform distribution of the slopes.
+        deterministic: whether this is evaluation.
         rng_collection: name of the random stream, as in ``nnx.Dropout``.
-        residual: what the backward pass keeps beside the slopes; see :func:`jax_leaky.leaky_relu`.
-        forward_mode: True to serve forward mode too.
-        rngs: where the random stream comes from; needed for training only.
+        residual, forward_mode: keyword arguments of :func:`jax_leaky.leaky_relu`; the slopes are kept besides.
+        rngs: source of the random stream; needed for training only.
 
     Raises:
         ValueError: the bounds are not finite or not in order; or, in a call, there is no random stream.
@@ -122,8 +142,7 @@ class RReLU(nnx.Module):
         self.upper = upper
         self.deterministic = deterministic
         self.rng_collection = rng_collection
-        self.residual = residual
-        self.forward_mode = forward_mode
+        super().__init__(residual, forward_mode)
         self.rngs = nnx.data(None) if rngs is None else rngs[rng_collection].fork()
 
     def __call__(
@@ -135,17 +154,24 @@ class RReLU(nnx.Module):
     ) -> Array:
         """Randomized leaky ReLU of ``inputs`` (any shape); the arguments override the module's own."""
         if self.deterministic if deterministic is None else deterministic:
-            slope: float | Array = mean_slope(self.lower, self.upper)
-        else:
-            slope = random_slopes(self._key(rngs), inputs, self.lower, self.upper)
-        return leaky_relu(inputs, slope, residual=self.residual, forward_mode=self.forward_mode)
+            return self._rectified(inputs, mean_slope(self.lower, self.upper))
+        return self._rectified(inputs, random_slopes(self._key(rngs), inputs, self.lower, self.upper))
+
+    def set_view(self, deterministic: bool | None = None) -> None:
+        """What ``nnx.view`` calls on the copy that it makes.
+
+        Args:
+            deterministic: whether the view is for evaluation; None leaves it as it is.
+        """
+        if deterministic is not None:
+            self.deterministic = deterministic
 
     def _key(self, rngs: nnx.Rngs | nnx.RngStream | jax.Array | None) -> jax.Array:
         source = self.rngs if rngs is None else rngs
         if source is None:
             raise ValueError(
-                "rngs is None and RReLU draws its slopes in training; pass rngs=nnx.Rngs(0) here or to the "
-                "constructor, or call model.eval()."
+                "rngs must be given where RReLU draws its slopes in training, got None; pass rngs=nnx.Rngs(0) here or "
+                "to the constructor, or call model.eval()."
             )
         if isinstance(source, nnx.Rngs):
             source = source[self.rng_collection]

@@ -8,8 +8,7 @@ import importlib
 from experiments.lab.run import interrupt
 
 # Each is a module with `add_flags(parser)`, `run(flags)` and a first line that says what it measures.
-# `add_flags` may set the default `prepare`, which is called first and in the main thread, the only one in which Python
-# lets signal handlers be installed.
+# `add_flags` may set the default `prepare`, which is called before anything else of the benchmark.
 MODULES = {
     "networks": "networks.benchmark",
     "residuals": "residuals.benchmark",
@@ -31,9 +30,13 @@ def main() -> None:
         module.add_flags(command)
         command.set_defaults(run=module.run)
     flags = parser.parse_args()
-    if prepare := getattr(flags, "prepare", None):
-        prepare()
-    interrupt.enter(lambda: interrupt.interruptible(lambda: flags.run(flags)))
+
+    def run() -> None:
+        if prepare := getattr(flags, "prepare", None):
+            prepare()
+        flags.run(flags)
+
+    interrupt.enter(run)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """What one line of counting costs a jitted training step: time, memory and trace.
 
-The steps with and without `value_and_census` run in turns in one process, so that a neighbour on the machine disturbs them
-alike, and each ratio is of one round; reported are medians over the rounds with their quartiles. Many short rounds,
-because a shared machine's speed wanders by a tenth within seconds.
+The steps with and without `value_and_census` run in turns in one process, so that a neighbour on the machine disturbs
+them alike, and each ratio is of one round; reported are medians over the rounds with their quartiles. The rounds are
+many and short because the speed of a shared machine changes by a tenth within seconds.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import optax
 from jax import Array
 
 from experiments.lab.run import devices, store
+from experiments.lab.show.table import markdown
 from jax_leaky import value_and_census
 
 RESULTS = Path(__file__).parent / "results"
@@ -206,10 +207,17 @@ def to_markdown(results: dict[str, Any]) -> str:
         "of them for the trace), in brackets the quartiles. The step is forward, backward and Adam, in float32; "
         "counted, it also returns the counts of every unit of every site.",
         "",
-        "| model | sites, units | step | counted / plain | temporary memory | more for counting | trace "
-        "| counted / plain |",
-        "| :-- | --: | --: | --: | --: | --: | --: | --: |",
     ]
+    header = (
+        "model",
+        "sites, units",
+        "step",
+        "counted / plain",
+        "temporary memory",
+        "more for counting",
+        "trace",
+    )
+    rows = []
     for case in results["cases"]:
         plain, counted = (case["temporary_bytes"][way] for way in _WAYS)
         cells = (
@@ -222,8 +230,8 @@ def to_markdown(results: dict[str, Any]) -> str:
             f"{case['trace_seconds']['plain']['median'] * 1e3:.0f} ms",
             _with_quartiles(case["trace_ratio"], 2),
         )
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        rows.append(cells)
+    return "\n".join([*lines, *markdown((*header, "counted / plain"), rows)]) + "\n"
 
 
 def _with_quartiles(value: dict[str, float], digits: int) -> str:

@@ -16,26 +16,27 @@ References:
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
-import math
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
-from experiments.born_dead.random_networks import AT_ONCE, Counts, Row, draw, is_exact, probes_of
+from experiments.born_dead.random_networks import AT_ONCE, Counts, Part, draw, is_exact, probes_of
 from experiments.born_dead.report import report
 from experiments.born_dead.theory import lower_bound, point_death
-from experiments.lab.run import cli, devices, interrupt, store
-from experiments.lab.run.experiment import Flags, Outcome, carry_out, settings_of
+from experiments.lab.run import cli, store
+from experiments.lab.run.experiment import Outcome, carry_out
+from experiments.lab.run.settings import Count, Finite, Flags, Seed, Several
 from experiments.lab.run.sweep import Group
 
 NAME = "born_dead"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Config(Flags):
     """Which networks are drawn, how many, and where the counts are written."""
 
@@ -43,29 +44,29 @@ class Config(Flags):
     """The folder of the run: rows, plots and page.
     A folder that holds a run of other settings is refused, not overwritten."""
 
-    widths: tuple[int, ...] = (2, 3, 4, 5)
+    widths: Several[Count] = (2, 3, 4, 5)
     """Units of each hidden layer."""
 
-    depths: tuple[int, ...] = (3, 5, 10, 20, 50)
+    depths: Several[Annotated[int, Field(ge=2)]] = (3, 5, 10, 20, 50)
     """Layers with weights: depth 10 has 9 hidden layers."""
 
-    input_dims: tuple[int, ...] = (1, 2)
+    input_dims: Several[Count] = (1, 2)
     """Numbers in an input."""
 
-    negative_slopes: tuple[float, ...] = (0.0, 0.01)
+    negative_slopes: Several[Finite] = (0.0, 0.01)
     """The slopes of LeakyReLU; 0 is ReLU."""
 
-    networks: int = 1_000_000
+    networks: Annotated[int, Field(ge=1, lt=2**31)] = 1_000_000
     """Networks per cell. The depths and slopes of one width and input dimension share their weights."""
 
-    probes: int = 64
+    probes: Annotated[int, Field(ge=2)] = 64
     """Inputs, in opposite pairs, on which a network of input dimension 3 or more, or of dimension 2 and more than 6
     units, must be constant to count as born dead: an upper estimate, exact at depth 3 where inputs are no fewer than
     units. Dimension 1 and narrower networks of dimension 2 are decided exactly and without them. In dimension 4, 64
     find up to 0.009 more than 512 do (width 4, depth 10; 25,000 networks)."""
 
-    seed: int = 0
-    """Of the weights."""
+    seed: Seed = 0
+    """Seed of the weights."""
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -79,9 +80,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def groups_of(config: Config) -> list[Group]:
-    """One compiled program per width and input dimension; its rows share out the networks."""
+    """One compiled program per width and input dimension; its parts share out the networks."""
     firsts = range(0, config.networks, AT_ONCE)
-    rows = [Row(np.uint32(config.seed), np.int32(first), np.int32(config.networks)) for first in firsts]
+    parts = [Part(np.uint32(config.seed), np.int32(first), np.int32(config.networks)) for first in firsts]
     return [
         Group(
             f"width {width}, input dimension {input_dim}",
@@ -92,22 +93,22 @@ def groups_of(config: Config) -> list[Group]:
                 hidden=max(config.depths) - 1,
                 negative_slopes=config.negative_slopes,
             ),
-            rows,
+            parts,
             functools.partial(to_records, config, width, input_dim),
         )
         for width, input_dim in itertools.product(config.widths, config.input_dims)
     ]
 
 
-def to_records(config: Config, width: int, input_dim: int, row: Row, counts: Counts) -> list[store.Record]:
-    """A row's counts for each depth and slope."""
+def to_records(config: Config, width: int, input_dim: int, part: Part, counts: Counts) -> list[store.Record]:
+    """A part's counts for each depth and slope."""
     return [
         {
             "width": width,
             "depth": depth,
             "input_dim": input_dim,
             "negative_slope": slope,
-            "networks": min(AT_ONCE, config.networks - int(row.first)),
+            "networks": min(AT_ONCE, config.networks - int(part.first)),
             **{f"{name}_count": int(count[depth - 2, place]) for name, count in counts._asdict().items()},
         }
         for depth, (place, slope) in itertools.product(config.depths, enumerate(config.negative_slopes))
@@ -146,27 +147,8 @@ def cells_of(records: list[store.Record]) -> list[store.Record]:
     ]
 
 
-def check(config: Config) -> None:
-    """Raises a LabError that says what is wrong with a configuration, if anything is."""
-    settings_of(
-        config,
-        {
-            "widths": (lambda value: value >= 1, "give 1 or more"),
-            "depths": (
-                lambda value: value >= 2,
-                "give 2 or more: a network has a hidden layer and an output layer",
-            ),
-            "input_dims": (lambda value: value >= 1, "give 1 or more"),
-            "networks": (lambda value: 1 <= value < 2**31, "give 1 or more, and fewer than 2^31"),
-            "probes": (lambda value: value >= 2, "give 2 or more"),
-            "negative_slopes": (math.isfinite, "give finite numbers"),
-        },
-    )
-
-
 def run(config: Config) -> None:
     """The experiment from its settings to its report."""
-    check(config)
     probes = {str(dim): probes_of(dim, config.probes) for dim in config.input_dims}
     outcome = carry_out(NAME, config, groups_of(config), probes, "parts")
     cells = cells_of(outcome.records)
@@ -176,6 +158,4 @@ def run(config: Config) -> None:
 
 def main() -> None:
     """The command line."""
-    config = cli.parse(Config, PRESETS, prog=f"python -m experiments.{NAME}", description=__doc__)
-    devices.use_all_cores()
-    interrupt.enter(lambda: interrupt.interruptible(lambda: run(config)))
+    cli.start(NAME, run, Config, PRESETS, __doc__)

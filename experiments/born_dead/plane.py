@@ -30,10 +30,10 @@ class Pieces(NamedTuple):
     """Pieces of the plane on which networks are linear and not yet dead, those of all networks in one list.
 
     Attributes:
-        begin: (units, places), what reaches the layer from the piece's first side.
-        end: (units, places), from its last; what lies between is a sum of the two with positive weights.
-        network: (places,), whose piece it is.
-        taken: how many places are; what stands in the others is left from before and means nothing.
+        begin: input of the layer at the piece's first side, (units, places).
+        end: input at its last side, (units, places); an input between them is their sum with positive weights.
+        network: index of the network whose piece it is, (places,).
+        taken: number of places in use, (); the others hold values of earlier layers, which mean nothing.
     """
 
     begin: Array
@@ -66,8 +66,8 @@ def cut(pieces: Pieces, weights: Array) -> tuple[Pieces, Array, Array]:
     """The pieces that a layer of ReLU units leaves alive.
 
     Args:
-        pieces: what reaches the layer.
-        weights: (units out, units in, networks).
+        pieces: pieces of the plane at the input of the layer.
+        weights: weights of the layer, (units out, units in, networks).
 
     Returns:
         The pieces after the layer; (networks,), whether a network has one; and how many pieces found no place, which

@@ -44,7 +44,7 @@ def over_depth(cells: Sequence[Record]) -> Any:
         axes[0, column].set_ylim(-0.02, 1.02)
     axes[0, 0].set_ylabel("share of networks that are constant")
     axes[1, 0].set_ylabel("share of ReLU networks\nthat lose one given input")
-    plots.legend(figure, axes[0, 0])
+    plots.legend(figure)
     return figure
 
 

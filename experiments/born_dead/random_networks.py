@@ -23,18 +23,18 @@ from jax import Array, lax
 from experiments.born_dead import plane
 from jax_leaky import leaky_relu
 
-AT_ONCE = 25_000  # networks of one row of the sweep: seconds, so that little is lost in a kill
+AT_ONCE = 25_000  # networks of one part: seconds, so that little is lost in a kill
 _LEAKY_INPUTS = 16  # nothing dies there, so that more would say no more
 _WEIGHTS = 2**18  # of one layer of all networks that are drawn together: they fit into a core's cache
 
 
-class Row(NamedTuple):
+class Part(NamedTuple):
     """Some of the networks of a cell.
 
     Attributes:
-        seed: of the run.
-        first: the number of the first network; of all that are drawn.
-        networks: how many networks the cell has: numbers from there on are drawn, but not counted.
+        seed: seed of the run, ().
+        first: number of the first of the `AT_ONCE` networks that are drawn, ().
+        networks: number of networks in the cell, (); networks with this number or a higher one are drawn, not counted.
     """
 
     seed: np.uint32
@@ -46,12 +46,12 @@ class Counts(NamedTuple):
     """Networks by the number of their hidden layers, per slope: (hidden layers, slopes).
 
     Attributes:
-        born_dead: every input is lost in some layer, all of whose units are negative for it; 0 with a slope, by
-            construction.
-        point_dead: one given input, the first, is lost so.
-        collapsed: not born dead, but float32 has nothing left of any sampled input.
-        left_out: pieces of the plane, not networks, that found no place; where there are any, born_dead can be too
-            large.
+        born_dead: networks in which every input is lost in some layer, all of whose units are negative for it; 0 with a
+            slope other than 0, by construction.
+        point_dead: networks in which one given input, the first, is lost in this way.
+        collapsed: networks not born dead in which float32 has rounded every sampled input to 0.
+        left_out: pieces of the plane, not networks, for which there was no place; where this is not 0, born_dead can be
+            too large.
     """
 
     born_dead: Array
@@ -61,12 +61,13 @@ class Counts(NamedTuple):
 
 
 class Signal(NamedTuple):
-    """What reaches a hidden layer of some networks of one slope.
+    """The inputs of a hidden layer, in several networks of one slope.
 
     Attributes:
-        h: (inputs, units, networks), the activations.
-        dead: (inputs, networks), whether the layer or one before it killed the input by its units' signs.
-        pieces: what is alive of the plane, where that is followed.
+        h: activations, (inputs, units, networks).
+        dead: whether the layer or one before it has lost the input because all its units were negative, (inputs,
+            networks).
+        pieces: pieces of the plane that are alive; None where the plane is not followed.
     """
 
     h: Array
@@ -99,7 +100,7 @@ def probes_of(input_dim: int, probes: int) -> np.ndarray:
 
 
 def first_signal(inputs: Array, networks: int, width: int, slope: float) -> Signal:
-    """What reaches the first hidden layer: the inputs, (inputs, input_dim), or as few of them as decide."""
+    """The inputs of the first hidden layer: `inputs`, (inputs, input_dim), or the few of them that suffice."""
     pieces = None
     if slope:
         inputs = inputs[:: max(1, len(inputs) // _LEAKY_INPUTS)]
@@ -138,7 +139,7 @@ def with_single_entries(signal: Signal) -> Signal:
 
 
 def draw(
-    row: Row,
+    part: Part,
     probes: dict[str, Array],
     *,
     width: int,
@@ -146,23 +147,23 @@ def draw(
     hidden: int,
     negative_slopes: Sequence[float],
 ) -> Counts:
-    """Draws the networks of a row and counts.
+    """Draws the networks of a part and counts.
 
     Args:
-        row: which networks.
-        probes: by input dimension, as `probes_of` gives them.
-        width: units of each hidden layer.
-        input_dim: numbers in an input.
-        hidden: hidden layers; every smaller number of them is counted too.
-        negative_slopes: all of which see the same weights.
+        part: networks to draw.
+        probes: inputs (probes, input_dim) by input dimension, as `probes_of` gives them.
+        width: number of units in each hidden layer.
+        input_dim: number of components of an input.
+        hidden: number of hidden layers; every smaller number of them is counted too.
+        negative_slopes: slopes of LeakyReLU, all of which see the same weights; 0 is ReLU.
     """
     inputs = probes[str(input_dim)]
     together = max(1, min(2048, _WEIGHTS // (width * max(width, input_dim))))
-    key = jax.random.fold_in(jax.random.key(row.seed), row.first)
+    key = jax.random.fold_in(jax.random.key(part.seed), part.first)
 
     def block(number: Array) -> Counts:
         place = number * together + jnp.arange(together)
-        counted = (place < AT_ONCE) & (row.first + place < row.networks)
+        counted = (place < AT_ONCE) & (part.first + place < part.networks)
 
         def layer(signals: list[Signal], key: Array) -> tuple[list[Signal], Counts]:
             fan_in = signals[0].h.shape[1]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 from experiments.born_dead.plots import over_depth
 from experiments.born_dead.theory import DEPTH_TEN, exact_at_three
-from experiments.lab.analysis.statistics import Estimate
-from experiments.lab.analysis.verdict import Finding
-from experiments.lab.run.experiment import Flags, Outcome, write_up
+from experiments.lab.analysis import DASH, Estimate, Finding, binomial, wilson
+from experiments.lab.run.experiment import Outcome, write_up
+from experiments.lab.run.settings import Flags
 from experiments.lab.run.store import Record
 from experiments.lab.show import plots
 from experiments.lab.show.table import Table
@@ -29,7 +28,7 @@ def report(config: Flags, outcome: Outcome) -> None:
     lead = [
         "A random ReLU network (He normal weights, zero biases) can be dead before training: its output is the same "
         "for every input, and no gradient can change that. It happens when each input is lost in some hidden layer, "
-        "all of whose units are negative for it. The probability has an exact value for one given input, and bounds "
+        "none of whose units is active for it. The probability has an exact value for one given input, and bounds "
         "for the whole network, exact for depth 3 where the inputs are one, or no fewer than the units.",
         f"{max(cell['networks'] for cell in cells):,} networks per cell; a depth counts the layers with weights. In "
         "input dimension 1 two inputs decide whether a network is constant, because it is linear on either side of 0. "
@@ -147,29 +146,18 @@ def main_table(cells: Sequence[Record]) -> Table:
     )
 
 
-def wilson(successes: int, trials: int) -> tuple[float, float]:
-    """The ends of Wilson's 95 % interval of a share: not symmetric about it, and never outside 0 to 1."""
-    z, share = 1.959963984540054, successes / trials
-    centre = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
-    half = z / (1 + z**2 / trials) * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
-    # At 0 and 1 the end is the share itself, but for rounding.
-    low = 0.0 if successes == 0 else max(0.0, centre - half)
-    return low, 1.0 if successes == trials else min(1.0, centre + half)
-
-
 def _count(cell: Record, name: str) -> int:
     return round(cell[name] * cell["networks"])
 
 
 def _estimate(cell: Record, name: str) -> Estimate:
-    low, high = wilson(_count(cell, name), cell["networks"])
-    return Estimate(cell[name], max(cell[name] - low, high - cell[name]), cell["networks"])
+    return binomial(_count(cell, name), cell["networks"])
 
 
 def _share_and_interval(cell: Record, name: str) -> tuple[str, str]:
     share = f"{cell[name]:.{_DIGITS}f}"
     if name == "born_dead" and not cell["exact"]:
-        return f"≤ {share}", "\N{EN DASH}"
+        return f"≤ {share}", DASH
     low, high = wilson(_count(cell, name), cell["networks"])
     return share, f"{low:.{_DIGITS}f} to {high:.{_DIGITS}f}"
 
@@ -178,7 +166,7 @@ def _written(cell: Record, name: str) -> str:
     if not _count(cell, name):
         return f"0 (to {wilson(0, cell['networks'])[1]:.0e})"
     share, interval = _share_and_interval(cell, name)
-    return share if interval == "\N{EN DASH}" else f"{share} ({interval})"
+    return share if interval == DASH else f"{share} ({interval})"
 
 
 def _line(what: str, expected: float, digits: int, cell: Record, name: str = "born_dead") -> list[str]:

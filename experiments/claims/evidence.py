@@ -1,44 +1,29 @@
-"""A sentence that is said of LeakyReLU, the comparisons that test it, and the verdict that follows from their rows."""
+"""A sentence that is said of LeakyReLU, the comparisons that test it, and the verdict that follows from their runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from experiments.lab.analysis.paired import differences, simultaneous
-from experiments.lab.analysis.statistics import Estimate
-from experiments.lab.run.store import Record
-
-Life = list[Record]  # one network's records, in the order they were written
-Rows = Mapping[str, Sequence[Record]]  # by the experiment's name
+from experiments.lab.analysis import Cell, Estimate, Measure, Runs
 
 
 class Comparison(NamedTuple):
     """One measure of one experiment, leaky against ReLU in networks of the same seed, in every setting there is.
 
     Attributes:
-        experiment: its name.
-        measure: in words, with the unit.
-        of: a network's value; None where it has none.
-        baseline: what the rows of ReLU hold, by key.
-        arms: what the rows of the others hold, by what they are called.
-        settings: the keys of what else was varied.
-        more_is_better: or less.
-        scale: 100 for percent.
-        digits: that are shown.
-        least: the smallest difference that matters; a smaller one is not shown, however sure it is.
-        margin: a difference for the worse that is still taken as none; with one, the claim is that there is no cost.
+        experiment: name of the experiment.
+        runs: name of the runs that are compared, in `experiments.claims.sentences.RUNS`.
+        measure: measure that the experiment's own report shows.
+        arms: words for each arm that is compared, by the arm.
+        least: smallest difference that matters; a smaller one is not shown, however sure it is.
+        margin: difference for the worse that is still taken as none; with one, the claim is that there is no cost.
     """
 
     experiment: str
-    measure: str
-    of: Callable[[Life], float | None]
-    baseline: Mapping[str, Any]
-    arms: Mapping[str, Mapping[str, Any]]
-    settings: tuple[str, ...] = ()
-    more_is_better: bool = True
-    scale: float = 1.0
-    digits: int = 1
+    runs: str
+    measure: Measure
+    arms: Mapping[Any, str]
     least: float = 0.0
     margin: float = 0.0
 
@@ -47,9 +32,9 @@ class Claim(NamedTuple):
     """What is said.
 
     Attributes:
-        sentence: as it is said.
-        comparisons: that decide it.
-        by_definition: what follows from the formula alone, and needs no rows.
+        sentence: sentence as it is said.
+        comparisons: comparisons that decide it.
+        by_definition: what follows from the formula alone, and needs no runs.
     """
 
     sentence: str
@@ -61,10 +46,10 @@ class Effect(NamedTuple):
     """One difference between leaky and ReLU.
 
     Attributes:
-        comparison: that it belongs to.
-        arm: in words.
-        setting: in words; empty where nothing else was varied.
-        estimate: the mean difference, leaky minus ReLU, with an interval that holds for all of a claim's effects.
+        comparison: comparison that it belongs to.
+        arm: words for the arm.
+        setting: words for what else was varied; empty where nothing was.
+        estimate: mean difference, leaky minus ReLU, with the interval that the experiment's report gives it.
         shown: 1 in favour, -1 against, 0 where neither is shown.
     """
 
@@ -79,9 +64,9 @@ class Finding(NamedTuple):
     """A claim, its effects, and what follows.
 
     Attributes:
-        claim: that was tested.
-        effects: all of them, in the order of the tests.
-        missing: the experiments whose rows are not there; there is no verdict while one is.
+        claim: claim that was tested.
+        effects: all effects, in the order of the tests.
+        missing: experiments whose rows are not there; there is no verdict while one is.
     """
 
     claim: Claim
@@ -105,68 +90,32 @@ class Finding(NamedTuple):
         return max(with_interval, key=_clarity, default=None)
 
 
-def examine(claim: Claim, rows: Rows) -> Finding:
-    """The effects of a claim's comparisons, with intervals corrected (Bonferroni) for their number."""
-    needed = dict.fromkeys(comparison.experiment for comparison in claim.comparisons)
-    missing = [experiment for experiment in needed if not rows.get(experiment)]
-    pairs = [
-        (comparison, arm, setting, values)
+def examine(claim: Claim, found: Mapping[str, Runs]) -> Finding:
+    """The effects of a claim's comparisons, from the runs by name."""
+    missing = dict.fromkeys(each.experiment for each in claim.comparisons if each.runs not in found)
+    effects = [
+        _effect(comparison, found[comparison.runs], (*setting, arm))
         for comparison in claim.comparisons
-        if comparison.experiment not in missing
-        for setting, lives in _settings(comparison, rows[comparison.experiment]).items()
-        for arm, values in _differences(comparison, lives)
+        if comparison.runs in found
+        for setting in found[comparison.runs].settings
+        for arm in comparison.arms
+        if (*setting, arm) in found[comparison.runs].cells
     ]
-    effects = []
-    for comparison, arm, setting, values in pairs:
-        estimate = simultaneous([value * comparison.scale for value in values], len(pairs))
-        shown = _shown(estimate, comparison, len(pairs))
-        effects.append(Effect(comparison, arm, setting, estimate, shown))
-    return Finding(claim, effects, missing)
+    return Finding(claim, effects, [*missing])
 
 
-def _settings(comparison: Comparison, records: Sequence[Record]) -> dict[str, list[Record]]:
-    settings: dict[str, list[Record]] = {}
-    for record in records:
-        setting = " ".join(_words(record[key]) for key in comparison.settings)
-        settings.setdefault(setting, []).append(record)
-    return settings
-
-
-def _words(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _differences(comparison: Comparison, records: Sequence[Record]) -> list[tuple[str, list[float]]]:
-    baseline = _by_seed(comparison, records, comparison.baseline)
-    arms = ((arm, _by_seed(comparison, records, holds)) for arm, holds in comparison.arms.items())
-    return [(arm, differences(values, baseline)) for arm, values in arms if values]
-
-
-def _by_seed(
-    comparison: Comparison, records: Sequence[Record], holds: Mapping[str, Any]
-) -> dict[int, float | None]:
-    lives: dict[int, Life] = {}
-    for record in records:
-        if all(record[key] == value for key, value in holds.items()):
-            lives.setdefault(record["seed"], []).append(record)
-    return {seed: comparison.of(life) for seed, life in lives.items()}
-
-
-def _shown(estimate: Estimate, comparison: Comparison, many: int) -> int:
-    mean, half, pairs = estimate
-    if pairs < 3:
-        return 0
-    if half <= 1e-9 * abs(mean) and mean != 0 and 2.0 ** (1 - pairs) > 0.05 / many:
-        return 0  # equal differences have an interval of no width; by the sign test there are too few of them
-    gain = _gain(estimate, comparison)
-    if gain - half > comparison.least:
-        return 1
-    return -1 if gain + half < -comparison.least else 0
+def _effect(comparison: Comparison, runs: Runs, cell: Cell) -> Effect:
+    estimate = runs.difference(cell, comparison.measure).scaled(comparison.measure.scale)
+    gain, half = _gain(estimate, comparison), estimate.half_width
+    sure = estimate.values >= 3 and not (estimate.no_width and not estimate.shown)
+    shown = int(sure and gain - half > comparison.least) - int(sure and gain + half < -comparison.least)
+    setting = " ".join(f"{one:g}" if isinstance(one, float) else str(one) for one in cell[:-1])
+    return Effect(comparison, comparison.arms[cell[-1]], setting, estimate, shown)
 
 
 def _gain(estimate: Estimate, comparison: Comparison) -> float:
     """How far a difference is on the good side of what the claim allows."""
-    return (estimate.mean if comparison.more_is_better else -estimate.mean) + comparison.margin
+    return (estimate.mean if comparison.measure.more_is_better else -estimate.mean) + comparison.margin
 
 
 def _clarity(effect: Effect) -> float:
@@ -190,10 +139,10 @@ def _conditions(effects: Sequence[Effect], shown: int) -> str:
     """`slope 0.2 in test accuracy (8 of 10 settings)`, for each arm and measure that shows it somewhere."""
     groups: dict[tuple[str, str], list[Effect]] = {}
     for effect in effects:
-        groups.setdefault((effect.arm, effect.comparison.measure.partition(",")[0]), []).append(effect)
+        groups.setdefault((effect.arm, effect.comparison.measure.name), []).append(effect)
     parts = []
     for (arm, measure), group in groups.items():
         if settings := [effect.setting for effect in group if effect.shown == shown]:
             counted = f" ({len(settings)} of {len(group)} settings)" if len(group) > 1 else ""
-            parts.append(f"{arm} in {measure}{counted}")
+            parts.append(f"{arm} in {measure.partition(', ')[0]}{counted}")
     return ", ".join(parts)

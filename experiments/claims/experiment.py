@@ -1,25 +1,25 @@
 """What is said of LeakyReLU, and what the recorded runs say to it.
 
-Reads the recorded rows of the experiments, computes for each sentence the differences between leaky networks and
-ReLU networks of the same seed, and writes claims.md and claims.html: the test, the effect with its interval, and the
-verdict. Intervals are corrected for the number of comparisons of a sentence. There is no verdict without the rows.
+Reads the recorded rows of the experiments, takes for each sentence the differences between leaky networks and ReLU
+networks of the same seed as the experiments' own reports give them, and writes claims.md and claims.html: the test,
+the effect with its interval, and the verdict. There is no verdict without the rows.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
+from typing import Any
 
-from experiments.claims import recorded
-from experiments.claims.evidence import Comparison, Finding, examine
+from experiments.claims.evidence import Finding, examine
 from experiments.claims.report import report
-from experiments.claims.sentences import CLAIMS
-from experiments.lab.run import cli, interrupt, store
+from experiments.claims.sentences import CLAIMS, RUNS
+from experiments.lab.analysis import Runs
+from experiments.lab.run import cli, store
 from experiments.lab.run.errors import LabError
-from experiments.lab.run.store import Record
 
 NAME = "claims"
-_RESIDUALS = "residuals"  # the benchmark's figures: a row per block and way
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,64 +30,42 @@ class Config:
     """The folder that holds NAME/results, the recorded run of each experiment; the verdicts go to claims/results."""
 
 
-def rows_of(results: Path) -> dict[str, list[Record]]:
-    """The recorded rows by the experiment's name, for each experiment that a claim needs and that is there.
+def findings(results: Path) -> list[Finding]:
+    """Each claim with its effects and its verdict, from the rows in a folder of results.
 
     Raises:
-        LabError: if a file of rows cannot be read, is damaged, or lacks networks of its run; see
-            `experiments.claims.recorded` for what can be found, and what cannot.
+        LabError: if rows that are there cannot be read, or hold what cannot be compared.
     """
-    found = {}
-    comparisons = [each for claim in CLAIMS for each in claim.comparisons]
-    for name in dict.fromkeys(each.experiment for each in comparisons):
-        if name == _RESIDUALS:
-            rows = _residual_rows(results / "benchmark" / "results" / f"{_RESIDUALS}.json")
-        else:
-            path = results / name / "results" / store.ROWS
-            rows = recorded.rows_of(path)
-            if rows:
-                keys = [
-                    key for each in comparisons if each.experiment == name for key in _keys(each, rows[0])
-                ]
-                recorded.check_whole(rows, keys, path)
-        if rows:
-            found[name] = rows
-    return found
-
-
-def findings(results: Path) -> list[Finding]:
-    """Each claim with its effects and its verdict, from the rows in a folder of results."""
-    rows = rows_of(results)
+    found: dict[str, Runs] = {}
+    read: dict[str, Any] = {}
+    for name, (experiment, runs_of) in RUNS.items():
+        folder = results / experiment / "results"
+        path = folder / store.ROWS
+        if experiment == "residuals":
+            path = results / "benchmark" / "results" / "residuals.json"
+        if not path.exists():
+            continue
+        try:
+            if experiment not in read:
+                read[experiment] = _read(path)
+            found[name] = runs_of(*read[experiment])
+        except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+            raise LabError(f"{path} cannot be used ({error!r}): record the run again.") from None
     try:
-        return [examine(claim, rows) for claim in CLAIMS]
-    except KeyError as error:
-        raise LabError(f"The rows under {results} lack the key {error}: record the runs again.") from None
-    except (TypeError, ValueError, IndexError, ZeroDivisionError) as error:
+        return [examine(claim, found) for claim in CLAIMS]
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         raise LabError(
-            f"The rows under {results} hold what cannot be compared ({error}): record the runs again."
+            f"The rows in {results} cannot be compared ({error!r}): record the runs again."
         ) from None
 
 
-def _keys(comparison: Comparison, row: Record) -> list[str]:
-    """What tells a network from the others of its seed, with the rates that a comparison takes together."""
-    arms = (comparison.baseline, *comparison.arms.values())
-    pooled = [key for key in ("learning_rate",) if key in row]
-    return [*comparison.settings, *pooled, *(key for holds in arms for key in holds)]
-
-
-def _residual_rows(path: Path) -> list[Record] | None:
-    """The blocks on the CPU stand for the seeds: each has all the ways."""
-    text = recorded.read(path)
-    if text is None:
-        return None
-    table = recorded.parse(text, path)
-    try:
-        figures = table["cpu"]["figures"]
-        blocks = list(dict.fromkeys(figure["block"] for figure in figures))
-    except (KeyError, TypeError) as error:
-        raise LabError(f"{path} cannot be read ({error}): record the run again.") from None
-    recorded.check_kinds(figures, path)
-    return [figure | {"seed": blocks.index(figure["block"])} for figure in figures]
+def _read(path: Path) -> tuple[list[store.Record], dict[str, Any]]:
+    """The rows of a file and the configuration beside it, which may be missing."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".json":
+        return json.loads(text)["cpu"]["figures"], {}
+    config = path.with_name(store.CONFIG)
+    return [json.loads(line) for line in text.splitlines()], json.loads(config.read_text(encoding="utf-8"))
 
 
 def run(config: Config) -> None:
@@ -99,5 +77,4 @@ def run(config: Config) -> None:
 
 def main() -> None:
     """The command line."""
-    config = cli.parse(Config, {}, prog=f"python -m experiments.{NAME}", description=__doc__)
-    interrupt.enter(lambda: run(config))
+    cli.start(NAME, run, Config, {}, __doc__, all_cores=False)

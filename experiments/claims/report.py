@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.claims.evidence import Effect, Finding
+from experiments.lab.analysis import DASH
 from experiments.lab.run import store
 from experiments.lab.show.page import Page
 from experiments.lab.show.table import Table
@@ -18,28 +18,21 @@ LEAD = (
     "seed, in every setting that was run. Only that it is cheap is tested otherwise: by the times of twelve blocks on "
     "one machine, each a pair, and they are related.",
     "Supported: the interval of every difference leaves out 0, in favour. Supported only with: some do, named and "
-    "counted. Not supported: none does. The intervals are 95 % intervals corrected (Bonferroni) for the number of a "
-    "sentence's differences; pairs in which a network diverged are left out, and fewer than three pairs show nothing. "
-    "A difference that is not shown is not shown to be absent.",
+    "counted. Not supported: none does. The measures and the intervals are those of the experiments' own reports: 95 % "
+    "intervals corrected (Bonferroni) for all differences of one measure in one experiment, not for the measures of a "
+    "sentence together. Pairs in which a network diverged are left out, but where the measure counts them, and fewer "
+    "than three pairs show nothing. A difference that is not shown is not shown to be absent.",
     "The networks are small and trained for minutes on a CPU: a verdict is one on these runs.",
 )
-_DASH = "\N{EN DASH}"
 _SHOWN = {1: "in favour", 0: "not shown", -1: "against"}
 
 
 def report(findings: Sequence[Finding], folder: Path) -> None:
     """Prints the table of verdicts and writes claims.md and claims.html."""
-    verdicts, details = (
-        verdict_table(findings),
-        [effects_table(finding) for finding in findings if finding.effects],
-    )
-    parts = [
-        f"# {TITLE}",
-        *LEAD,
-        verdicts.to_markdown(),
-        "## Every difference",
-        *(t.to_markdown() for t in details),
-    ]
+    verdicts = verdict_table(findings)
+    details = [effects_table(finding) for finding in findings if finding.effects]
+    shown = [table.to_markdown() for table in details]
+    parts = [f"# {TITLE}", *LEAD, verdicts.to_markdown(), "## Every difference", *shown]
     store.write(folder / "claims.md", "\n\n".join(part.strip() for part in [*parts, f"`{COMMAND}`"]) + "\n")
     page = Page(TITLE, LEAD[0])
     for paragraph in LEAD[1:]:
@@ -71,7 +64,7 @@ def effects_table(finding: Finding) -> Table:
     lines = [
         [
             effect.comparison.experiment,
-            effect.comparison.measure,
+            effect.comparison.measure.title,
             effect.setting or "as recorded",
             effect.arm,
             *figures(effect),
@@ -88,24 +81,23 @@ def effects_table(finding: Finding) -> Table:
 
 def figures(effect: Effect) -> tuple[str, str]:
     """The difference and its interval, as text."""
-    mean, half, digits = *effect.estimate[:2], effect.comparison.digits
-    if math.isnan(mean):
-        return _DASH, _DASH
-    interval = _DASH if math.isnan(half) else f"{mean - half:.{digits}f} to {mean + half:.{digits}f}"
-    if half <= 1e-9 * abs(mean) and mean:  # an interval of no width would look like a slip
-        interval = "the same in every pair"
-    return f"{mean:+.{digits}f}", interval
+    found, digits = effect.estimate, effect.comparison.measure.digits
+    if not found.values:
+        return DASH, DASH
+    # An interval of no width would look like a slip.
+    interval = "the same in every pair" if found.no_width else found.interval(digits)
+    return f"{found.mean:+.{digits}f}", interval
 
 
 def _clearest(finding: Finding) -> str:
     effect = finding.clearest
     if effect is None:
-        return _DASH
+        return DASH
     difference, interval = figures(effect)
     where = ", ".join(part for part in (effect.arm, effect.setting) if part)
-    return f"{effect.comparison.measure}: {difference} ({interval}), {where}"
+    return f"{effect.comparison.measure.title}: {difference} ({interval}), {where}"
 
 
 def _counts(finding: Finding) -> str:
     shown = [effect.shown for effect in finding.effects]
-    return f"{shown.count(1)}, {shown.count(-1)}, {len(shown)}" if shown else _DASH
+    return f"{shown.count(1)}, {shown.count(-1)}, {len(shown)}" if shown else DASH

@@ -3,7 +3,7 @@
 Trains many networks of 10 layers and a few units each on functions of one variable and sorts them by what they have
 learned: collapsed ones output the mean of the function everywhere, half-trained ones follow it in a part, trained ones
 follow it. Networks of one seed begin with the same weights whatever their slope. Long after ReLU networks have settled,
-leaky ones still leave the collapse one by one, so that each is looked at on the way too.
+leaky ones still leave the collapse one by one, so that each is evaluated on the way too.
 
     python -m experiments.collapse --smoke                            a few seconds
     python -m experiments.collapse                                    the default: 1000 seeds, minutes
@@ -17,24 +17,26 @@ References:
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array, lax
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
-from experiments.collapse.narrow_networks import INITIALISATIONS, draw, outputs
+from experiments.collapse.narrow_networks import draw, outputs
 from experiments.collapse.report import report
-from experiments.lab.run import cli, devices, interrupt, store
-from experiments.lab.run.experiment import Flags, carry_out, settings_of
+from experiments.lab.run import cli, store
+from experiments.lab.run.experiment import carry_out
+from experiments.lab.run.settings import Count, Finite, Flags, Positive, Several
 from experiments.lab.run.sweep import Group
 
 NAME = "collapse"
@@ -47,7 +49,7 @@ FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 COLLAPSED, TRAINED = 0.05, 0.9
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Config(Flags):
     """Which networks are trained on which functions, and where it is written."""
 
@@ -55,39 +57,39 @@ class Config(Flags):
     """The folder of the run: rows, plots and page.
     A folder that holds a run of other settings is refused, not overwritten."""
 
-    seeds: int = 1000
+    seeds: Count = 1000
     """Networks, of seed 0, 1, 2, ..., per combination."""
 
-    steps: int = 10_000
-    """Training steps, of Adam on all points; the networks are looked at after a tenth and three tenths of them too."""
+    steps: Count = 10_000
+    """Training steps, of Adam on all points; the networks are evaluated after a tenth and three tenths of them too."""
 
-    functions: tuple[Literal["abs", "sine", "step"], ...] = ("abs", "sine", "step")
+    functions: Several[Literal["abs", "sine", "step"]] = ("abs", "sine", "step")
     """abs: |x|; sine: x sin 5x; step: 1 for x > 0, plus 0.2 sin 5x; on [-sqrt 3, sqrt 3]."""
 
-    initialisations: tuple[Literal["he", "asymmetric"], ...] = ("he", "asymmetric")
+    initialisations: Several[Literal["he", "asymmetric"]] = ("he", "asymmetric")
     """he: symmetric weights, zero biases; asymmetric: one parameter of each unit is drawn from Beta(2, 1)."""
 
-    negative_slopes: tuple[float, ...] = (0.0, 0.01, 0.2)
+    negative_slopes: Several[Finite] = (0.0, 0.01, 0.2)
     """The slopes of LeakyReLU; 0 is ReLU."""
 
-    width: int = 2
+    width: Count = 2
     """Units of each hidden layer."""
 
-    depth: int = 10
+    depth: Annotated[int, Field(ge=2)] = 10
     """Layers with weights."""
 
-    points: int = 64
+    points: Annotated[int, Field(ge=2)] = 64
     """Points of each function, equally spaced."""
 
-    learning_rate: float = 0.01
-    """Of Adam."""
+    learning_rate: Positive = 0.01
+    """Learning rate of Adam."""
 
-    block: int = 100
+    block: Count = 100
     """Networks that are trained side by side."""
 
     @property
     def looks(self) -> list[int]:
-        """After how many steps the networks are looked at; the last is the end."""
+        """Steps after which the networks are evaluated; the last is the end."""
         return sorted({max(1, self.steps // 10), max(1, 3 * self.steps // 10), self.steps})
 
 
@@ -97,7 +99,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-class Row(NamedTuple):
+class Block(NamedTuple):
     """A block of networks."""
 
     negative_slope: np.float32
@@ -105,7 +107,7 @@ class Row(NamedTuple):
 
 
 class Fate(NamedTuple):
-    """Of each network of a block, before training and at each look: (1 + looks, networks).
+    """Measures of each network of a block, before training and at each evaluation: (1 + looks, networks).
 
     Attributes:
         explained: the share of the function's variance that the output explains; below 0 where it is worse than the
@@ -122,16 +124,18 @@ def explained_share(output: Array, y: Array) -> Array:
     return 1 - ((output - y[:, None]) ** 2).mean(0) / y.var()
 
 
-def train(row: Row, samples: dict[str, Array], *, config: Config, function: str, initialisation: str) -> Fate:
+def train(
+    block: Block, samples: dict[str, Array], *, config: Config, function: str, initialisation: str
+) -> Fate:
     """A block of networks' whole life."""
     x, y = samples["x"], samples[function]
-    keys = jax.vmap(jax.random.key)(row.first + jnp.arange(config.block, dtype=jnp.uint32))
+    keys = jax.vmap(jax.random.key)(block.first + jnp.arange(config.block, dtype=jnp.uint32))
     params = draw(initialisation, keys, config.width, config.depth)
     rule = optax.adam(config.learning_rate)
 
     def loss(params: Any) -> Array:
         # A sum over the networks: their gradients do not mix.
-        return ((outputs(params, x, row.negative_slope) - y[:, None]) ** 2).mean(0).sum()
+        return ((outputs(params, x, block.negative_slope) - y[:, None]) ** 2).mean(0).sum()
 
     def step(_number: Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
         params, state = carry
@@ -139,7 +143,7 @@ def train(row: Row, samples: dict[str, Array], *, config: Config, function: str,
         return optax.apply_updates(params, updates), state
 
     def fate(params: Any) -> Fate:
-        output = outputs(params, x, row.negative_slope)
+        output = outputs(params, x, block.negative_slope)
         # Relative to its own size: a deep leaky network's output can be tiny and yet no constant.
         constant = jnp.ptp(output, axis=0) <= 1e-5 * jnp.abs(output).max(0)
         return Fate(explained_share(output, y), constant)
@@ -155,12 +159,12 @@ def train(row: Row, samples: dict[str, Array], *, config: Config, function: str,
 def groups_of(config: Config) -> list[Group]:
     """One compiled program per function and initialisation."""
     table = itertools.product(range(0, config.seeds, config.block), config.negative_slopes)
-    rows = [Row(np.float32(slope), np.uint32(first)) for first, slope in table]
+    runs = [Block(np.float32(slope), np.uint32(first)) for first, slope in table]
     return [
         Group(
             f"{function}, {initialisation}",
             functools.partial(train, config=config, function=function, initialisation=initialisation),
-            rows,
+            runs,
             functools.partial(to_records, function, initialisation, config),
         )
         for function, initialisation in itertools.product(config.functions, config.initialisations)
@@ -177,43 +181,23 @@ def end_of(explained: float) -> str:
 
 
 def to_records(
-    function: str, initialisation: str, config: Config, row: Row, fate: Fate
+    function: str, initialisation: str, config: Config, block: Block, fate: Fate
 ) -> list[store.Record]:
-    """A row for each network of the block; `collapsed` tells of each look, and the other fields tell of the last."""
+    """A record for each network: `collapsed` tells of each evaluation, the other fields of the last."""
     return [
         {
             "function": function,
             "initialisation": initialisation,
-            "negative_slope": store.number(row.negative_slope),
-            "seed": int(row.first) + place,
+            "negative_slope": store.number(block.negative_slope),
+            "seed": int(block.first) + place,
             "born_constant": bool(fate.constant[0, place]),
             "constant": bool(fate.constant[-1, place]),
             "explained": store.number(fate.explained[-1, place], 4),
             "end": end_of(float(fate.explained[-1, place])),
             "collapsed": [end_of(float(share)) == "collapsed" for share in fate.explained[1:, place]],
         }
-        for place in range(min(config.block, config.seeds - int(row.first)))
+        for place in range(min(config.block, config.seeds - int(block.first)))
     ]
-
-
-def check(config: Config) -> None:
-    """Raises a LabError that says what is wrong with a configuration, if anything is."""
-    at_least_one = (lambda value: value >= 1, "give 1 or more")
-    settings_of(
-        config,
-        dict.fromkeys(("seeds", "steps", "width", "block"), at_least_one)
-        | {
-            "depth": (lambda value: value >= 2, "give 2 or more"),
-            "points": (lambda value: value >= 2, "give 2 or more"),
-            "functions": (lambda value: value in FUNCTIONS, f"give some of {', '.join(FUNCTIONS)}"),
-            "initialisations": (
-                lambda value: value in INITIALISATIONS,
-                f"give some of {', '.join(INITIALISATIONS)}",
-            ),
-            "negative_slopes": (math.isfinite, "give finite numbers"),
-            "learning_rate": (lambda value: 0 < value < math.inf, "give a positive number"),
-        },
-    )
 
 
 def samples_of(config: Config) -> dict[str, np.ndarray]:
@@ -225,12 +209,9 @@ def samples_of(config: Config) -> dict[str, np.ndarray]:
 
 def run(config: Config) -> None:
     """The experiment from its settings to its report."""
-    check(config)
     report(config, carry_out(NAME, config, groups_of(config), samples_of(config), "blocks of networks"))
 
 
 def main() -> None:
     """The command line."""
-    config = cli.parse(Config, PRESETS, prog=f"python -m experiments.{NAME}", description=__doc__)
-    devices.use_all_cores()
-    interrupt.enter(lambda: interrupt.interruptible(lambda: run(config)))
+    cli.start(NAME, run, Config, PRESETS, __doc__)

@@ -35,11 +35,12 @@ def draw_layer(initialisation: str, key: Array, fan_in: int, units: int) -> Laye
     """One layer of one network, without the axis of the networks.
 
     Args:
-        initialisation: "he": normal weights of variance 2 / fan_in, biases zero; "asymmetric": all parameters of a
-            unit normal with the deviation 0.6007 / sqrt(fan_in), but one, any of them, drawn from Beta(2, 1).
-        key: of the random numbers.
-        fan_in: units of the layer before.
-        units: of the layer.
+        initialisation: "he" for normal weights of variance 2 / fan_in and biases zero; "asymmetric" for parameters that
+            are normal with the deviation 0.6007 / sqrt(fan_in) but for one of each unit, any of them, drawn from
+            Beta(2, 1).
+        key: random key of the layer.
+        fan_in: number of units in the layer before.
+        units: number of units in the layer.
 
     References:
         Lu, Shin, Su and Karniadakis: Dying ReLU and Initialization, arXiv:1903.06733, section 4.

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import Any
 
+import pandas as pd
+
 from experiments.collapse.narrow_networks import INITIALISATIONS
-from experiments.lab.analysis.statistics import Estimate
-from experiments.lab.analysis.verdict import Finding, binomial, verdict_table
+from experiments.lab.analysis import Cell, Estimate, Finding, Measure, Runs, binomial, last
 from experiments.lab.run.experiment import Outcome, write_up
-from experiments.lab.run.store import Record
 from experiments.lab.show import plots
-from experiments.lab.show.table import Table
+from experiments.lab.show.table import Table, verdict_table
 
 TITLE = "How often does a deep and narrow network collapse in training?"
 FUNCTION_NAMES = {"abs": "|x|", "sine": "x sin 5x", "step": "1 for x > 0, plus 0.2 sin 5x"}
@@ -22,7 +21,7 @@ _ENDS = {"collapsed": "#D55E00", "half-trained": "#E8C07D", "trained": "#009E73"
 
 def report(config: Any, outcome: Outcome) -> None:
     """Prints the tables and writes everything but the rows."""
-    records = outcome.records
+    runs = runs_of(outcome.records)
     lead = [
         "A network has collapsed when it explains less than 5 % of the function's variance, is trained when it "
         "explains more than 90 %, and is half-trained in between, where it follows the function in a part, as on one "
@@ -40,35 +39,36 @@ def report(config: Any, outcome: Outcome) -> None:
         outcome,
         title=TITLE,
         lead=lead,
-        tables=[verdicts(records), main_table(records), looks_table(config, records)],
+        tables=[verdicts(runs), main_table(runs), evaluations_table(config, runs)],
         figures=[
             (
                 "shares.png",
                 "Networks by what they have learned; a row per function, a column per initialisation.",
-                lambda: shares(config, records),
+                lambda: shares(config, runs),
             )
         ],
     )
 
 
-def chosen(records: Sequence[Record], function: str, initialisation: str, slope: float) -> list[Record]:
-    """The networks of one combination."""
-    key = function, initialisation, slope
-    return [
-        record
-        for record in records
-        if (record["function"], record["initialisation"], record["negative_slope"]) == key
-    ]
+TRAINED = Measure("networks that train", last(lambda records: records["end"] == "trained"))
 
 
-def share(some: Sequence[Record], name: str, value: Any = True) -> Estimate:
+def runs_of(records: Any) -> Runs:
+    """The runs, compared by slope with ReLU on the same function from the same initialisation."""
+    runs = Runs(records, "negative_slope", ("function", "initialisation"))
+    order = list(FUNCTION_NAMES)
+    runs.cells.sort(key=lambda cell: (order.index(cell[0]), cell[1] != "he", cell[2]))
+    return runs
+
+
+def share(records: pd.DataFrame, name: str, value: Any = True) -> Estimate:
     """How many of some networks have a property."""
-    return binomial(sum(record[name] == value for record in some), len(some))
+    return binomial(int((records[name] == value).sum()), len(records))
 
 
-def verdicts(records: Sequence[Record]) -> Table:
+def verdicts(runs: Runs) -> Table:
     """The published share beside ours."""
-    relu = chosen(records, "abs", "he", 0.0)
+    relu = runs.of_cell(("abs", "he", 0.0))
     findings = [
         Finding(
             "|x|, He, ReLU: collapsed", "more than 90 %", share(relu, "end", "collapsed"), 0.9, 1.0, scale=100
@@ -80,8 +80,8 @@ def verdicts(records: Sequence[Record]) -> Table:
     notes = [
         "ReLU: Lu et al., arXiv:1903.06733, for depth 10 and width 2. Reproduced: above 90 %, and within 3 points."
     ]
-    leaky = chosen(records, "abs", "he", PILOT[0])
-    if leaky:
+    leaky = runs.of_cell(("abs", "he", PILOT[0]))
+    if len(leaky):
         what = f"|x|, He, {plots.activation_name(PILOT[0])}: collapsed"
         ours = share(leaky, "end", "collapsed")
         findings.append(Finding(what, f"{100 * PILOT[1]:.1f} % (pilot)", ours, *PILOT[2:], scale=100))
@@ -92,55 +92,48 @@ def verdicts(records: Sequence[Record]) -> Table:
     return verdict_table("Published shares and ours", findings, notes)
 
 
-def combinations(records: Sequence[Record]) -> Iterator[tuple[list[str], list[Record]]]:
-    """Each combination's names and networks, in the order of the tables."""
-    found = {(record["function"], record["initialisation"], record["negative_slope"]) for record in records}
-    for function, initialisation, slope in sorted(
-        found, key=lambda one: (list(FUNCTION_NAMES).index(one[0]), one[1] != "he", one[2])
-    ):
-        names = [FUNCTION_NAMES[function], INITIALISATIONS[initialisation], plots.activation_name(slope)]
-        yield names, chosen(records, function, initialisation, slope)
+def _names(cell: Cell) -> list[str]:
+    return [FUNCTION_NAMES[cell[0]], INITIALISATIONS[cell[1]], plots.activation_name(cell[2])]
 
 
-def main_table(records: Sequence[Record]) -> Table:
+def main_table(runs: Runs) -> Table:
     """One line per combination."""
     lines = []
-    for names, some in combinations(records):
+    for cell in runs.cells:
+        some = runs.of_cell(cell)
         shares = [
             share(some, "born_constant"),
             *(share(some, "end", end) for end in _ENDS),
             share(some, "constant"),
         ]
-        lines.append([*names, *(one.format(100) for one in shares)])
+        lines.append([*_names(cell), *(one.format(100) for one in shares)])
+    most = max(runs.diverged(cell)[1] for cell in runs.cells)
     return Table(
-        f"% of {max(record['seed'] for record in records) + 1:,} networks, ± the farther end of Wilson's 95 % interval",
+        f"% of {most:,} networks, ± the farther end of Wilson's 95 % interval",
         [*_COMBINATION, "constant\nbefore", *_ENDS, "constant\nafter"],
         lines,
         text_columns=3,
-        sections=len({record["negative_slope"] for record in records}),
+        sections=len(runs.arms),
     )
 
 
-def looks_table(config: Any, records: Sequence[Record]) -> Table:
-    """Whether the shares have settled: one line per combination, one column per look."""
+def evaluations_table(config: Any, runs: Runs) -> Table:
+    """Whether the shares have settled: one line per combination, one column per evaluation."""
     lines = []
-    for names, some in combinations(records):
-        looks = [
-            binomial(sum(one), len(some))
-            for one in zip(*(record["collapsed"] for record in some), strict=True)
-        ]
-        lines.append([*names, *(one.format(100) for one in looks)])
+    for cell in runs.cells:
+        some = zip(*runs.of_cell(cell)["collapsed"], strict=True)
+        lines.append([*_names(cell), *(binomial(sum(one), len(one)).format(100) for one in some)])
     return Table(
         "Collapsed after so many steps, % of networks",
         [*_COMBINATION, *(f"{look:,}\nsteps" for look in config.looks)],
         lines,
         text_columns=3,
-        sections=len({record["negative_slope"] for record in records}),
+        sections=len(runs.arms),
         notes=["Where a share still falls, the last column is not its limit."],
     )
 
 
-def shares(config: Any, records: Sequence[Record]) -> Any:
+def shares(config: Any, runs: Runs) -> Any:
     """Stacked bars, one per activation."""
     figure, axes = plots.panels(
         len(config.functions),
@@ -153,14 +146,15 @@ def shares(config: Any, records: Sequence[Record]) -> Any:
         sharey=True,
     )
     names = [plots.activation_name(slope) for slope in config.negative_slopes]
+    diverged = (runs.records["end"] == "diverged").any()
     for row, function in enumerate(config.functions):
         for column, initialisation in enumerate(config.initialisations):
             panel = axes[row, column]
             for place, slope in enumerate(config.negative_slopes):
-                some, left = chosen(records, function, initialisation, slope), 0.0
+                some, left = runs.of_cell((function, initialisation, slope)), 0.0
                 for end, color in _ENDS.items():
-                    part = 100 * share(some, "end", end).mean if some else 0.0
-                    label = end if place == 0 and (end != "diverged" or _any_diverged(records)) else None
+                    part = 100 * share(some, "end", end).mean if len(some) else 0.0
+                    label = end if end != "diverged" or diverged else None
                     panel.barh(place, part, left=left, color=color, height=0.72, label=label)
                     if part >= 7:
                         color = plots.INK if end == "half-trained" else "white"
@@ -174,9 +168,5 @@ def shares(config: Any, records: Sequence[Record]) -> Any:
     axes[0, 0].invert_yaxis()  # of all: they are shared
     for panel in axes[-1]:
         panel.set_xlabel("networks, %")
-    plots.legend(figure, axes[0, 0])
+    plots.legend(figure)
     return figure
-
-
-def _any_diverged(records: Sequence[Record]) -> bool:
-    return any(record["end"] == "diverged" for record in records)

@@ -14,10 +14,8 @@ that was stopped goes on when the same command is given again.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
-import math
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -26,26 +24,21 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array, lax
+from pydantic.dataclasses import dataclass
 
 from experiments.dead_neurons.report import report
 from experiments.lab.data import batches
 from experiments.lab.data import datasets as data
-from experiments.lab.nets.mlp import MLP, cross_entropy, look
-from experiments.lab.nets.watch import layers_to_json, recorded_steps, unwatched, watch
-from experiments.lab.run import cli, devices, interrupt, memory, store
+from experiments.lab.nets.layers import changes_of, layers_to_json, measures_of, never_active_of
+from experiments.lab.nets.mlp import MLP, cross_entropy, losses_and_logits
+from experiments.lab.run import cli, store
 from experiments.lab.run.errors import LabError
-from experiments.lab.run.experiment import Flags, carry_out, check_hidden, settings_of
+from experiments.lab.run.experiment import carry_out
+from experiments.lab.run.settings import Count, Distinct, Finite, Flags, Positive, Several, Widths
 from experiments.lab.run.sweep import Group
+from jax_leaky import value_and_census
 
 NAME = "dead_neurons"
-MEASURES = (
-    "never_active",
-    "dead",
-    "rare",
-    "mean_slope",
-    "grad_dead",
-)  # of definitions, shares of a layer's units
-CHANGES = ("died", "revived", "overlap")  # since the last record, and with step 0
 OPTIMIZERS = {
     "sgd": functools.partial(optax.sgd, momentum=0.9),
     "adam": optax.adam,
@@ -54,7 +47,7 @@ OPTIMIZERS = {
 LEARNING_RATES = {"sgd": (0.003, 0.01, 0.03, 0.1), "adam": (0.001, 0.01, 0.03, 0.1)}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Config(Flags):
     """What is trained, on what, and where it is written."""
 
@@ -62,10 +55,10 @@ class Config(Flags):
     """The folder of the run: rows, plots and page.
     A folder that holds a run of other settings is refused, not overwritten."""
 
-    seeds: int = 5
-    """How many networks, of seed 0, 1, 2, ..., are trained per combination."""
+    seeds: Count = 5
+    """Number of networks per combination, with the seeds 0, 1, 2, ..."""
 
-    steps: int = 256
+    steps: Count = 256
     """Training steps of each network."""
 
     data: str = "auto"
@@ -73,20 +66,20 @@ class Config(Flags):
     auto takes the system's Fashion-MNIST files, else the subset that comes with the project.
     Without --full a run draws the same 5,000 + 1,000 images from the whole set that the subset holds."""
 
-    negative_slopes: tuple[float, ...] = (0.0, 0.01, 0.2)
+    negative_slopes: Several[Finite] = (0.0, 0.01, 0.2)
     """The slopes of LeakyReLU to compare; 0 is ReLU."""
 
-    optimizers: tuple[Literal["sgd", "adam"], ...] = ("sgd", "adam")
+    optimizers: Several[Literal["sgd", "adam"]] = ("sgd", "adam")
     """sgd has momentum 0.9."""
 
-    learning_rates: tuple[float, ...] = ()
+    learning_rates: Distinct[Positive] = ()
     """Learning rates for every optimiser.
     Without it each has its own four, from safe to too high: 0.003 to 0.1 for sgd, 0.001 to 0.1 for adam."""
 
-    hidden: tuple[int, ...] = (128, 128, 128, 128)
+    hidden: Widths = (128, 128, 128, 128)
     """The widths of the hidden layers."""
 
-    batch_size: int = 128
+    batch_size: Count = 128
     """Images per training step."""
 
 
@@ -96,7 +89,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-class Row(NamedTuple):
+class Run(NamedTuple):
     """One network of the sweep: what may differ inside one compiled program."""
 
     negative_slope: np.float32
@@ -105,13 +98,13 @@ class Row(NamedTuple):
 
 
 class History(NamedTuple):
-    """What is recorded of one network's life, along the first axis at each recorded step.
+    """Records of one network's training, along the first axis at each recorded step.
 
     Attributes:
-        loss: the mean cross-entropy on the probe set, the test images.
-        train_loss: the mean over the batches since the last record; NaN at step 0.
-        test_accuracy: on the same images.
-        layers: each measure, per hidden layer: (records, layers); NaN in a layer with a non-finite value.
+        loss: mean cross-entropy on the probe set, the test images, (records,).
+        train_loss: mean loss of the batches since the last record, (records,); NaN at step 0.
+        test_accuracy: share of the test images that are classified correctly, (records,).
+        layers: measures by name, (records, layers) each; NaN in a layer with a value that is not finite.
     """
 
     loss: Array
@@ -120,11 +113,11 @@ class History(NamedTuple):
     layers: dict[str, Array]
 
 
-def train(row: Row, images: batches.Images, *, config: Config, optimizer: str) -> History:
-    """One network's whole life: a pure function, to be compiled once for all rows."""
+def train(run: Run, images: batches.Images, *, config: Config, optimizer: str) -> History:
+    """Trains one network from its initialisation: a pure function, to be compiled once for all runs."""
     model = MLP(config.hidden)
-    rule = OPTIMIZERS[optimizer](row.learning_rate)
-    start_key, batch_key = jax.random.split(jax.random.key(row.seed))
+    rule = OPTIMIZERS[optimizer](run.learning_rate)
+    start_key, batch_key = jax.random.split(jax.random.key(run.seed))
     params = model.start(start_key, images.train_images.shape[1])
     samples, steps = images.train_images.shape[0], recorded_steps(config.steps)
     order = batches.shuffled_epochs(batch_key, samples, steps[-1], config.batch_size)
@@ -135,27 +128,35 @@ def train(row: Row, images: batches.Images, *, config: Config, optimizer: str) -
         chosen = order[number]
         x, labels = images.standardize(images.train_images[chosen]), images.train_labels[chosen]
         loss, gradient = jax.value_and_grad(cross_entropy, argnums=1)(
-            model, params, x, labels, row.negative_slope
+            model, params, x, labels, run.negative_slope
         )
         updates, state = rule.update(gradient, state, params)
         return optax.apply_updates(params, updates), state, total + loss
 
-    def until_next_record(carry: Any, span: tuple[Array, Array]) -> tuple[Any, History]:
-        params, state, masks = carry
+    def until_next_record(carry: Any, span: tuple[Array, Array]) -> tuple[Any, Any]:
+        params, state = carry
         first, last = span
         params, state, total = lax.fori_loop(first, last, step, (params, state, jnp.float32(0)))
-        seen = look(model, params, probe, images.test_labels, row.negative_slope)
-        layers, masks = watch(seen, row.negative_slope, masks, last == 0)
-        record = History(
-            loss=seen.losses.mean(),
-            train_loss=total / (last - first),
-            test_accuracy=(seen.logits.argmax(-1) == images.test_labels).mean(),
-            layers=layers,
+        # A value per sample, so that each gradient is that of the sample's own loss.
+        (losses, logits), census = value_and_census(losses_and_logits, gradients=True)(
+            model, params, probe, images.test_labels, run.negative_slope
         )
-        return (params, state, masks), record
+        record = History(
+            loss=losses.mean(),
+            train_loss=total / (last - first),
+            test_accuracy=(logits.argmax(-1) == images.test_labels).mean(),
+            layers=measures_of(census),
+        )
+        return (params, state), (record, never_active_of(census))
 
     spans = jnp.array([0, *steps[:-1]]), jnp.array(steps)
-    return lax.scan(until_next_record, (params, rule.init(params), unwatched(config.hidden)), spans)[1]
+    _, (history, never_active) = lax.scan(until_next_record, (params, rule.init(params)), spans)
+    return history._replace(layers=history.layers | changes_of(never_active))
+
+
+def recorded_steps(steps: int) -> list[int]:
+    """0, 1, 2, 4, 8, ... and the last."""
+    return [0, *(2**power for power in range(steps.bit_length()) if 2**power < steps), steps]
 
 
 def groups_of(config: Config) -> list[Group]:
@@ -164,19 +165,19 @@ def groups_of(config: Config) -> list[Group]:
     for optimizer in config.optimizers:
         rates = config.learning_rates or LEARNING_RATES[optimizer]
         grid = itertools.product(rates, config.negative_slopes, range(config.seeds))
-        rows = [Row(np.float32(slope), np.float32(rate), np.uint32(seed)) for rate, slope, seed in grid]
+        runs = [Run(np.float32(slope), np.float32(rate), np.uint32(seed)) for rate, slope, seed in grid]
         life = functools.partial(train, config=config, optimizer=optimizer)
-        groups.append(Group(optimizer, life, rows, functools.partial(to_records, optimizer, config)))
+        groups.append(Group(optimizer, life, runs, functools.partial(to_records, optimizer, config)))
     return groups
 
 
-def to_records(optimizer: str, config: Config, row: Row, history: History) -> list[store.Record]:
-    """The rows of rows.jsonl for one network: one per recorded step, a list per measure with a value per layer."""
+def to_records(optimizer: str, config: Config, run: Run, history: History) -> list[store.Record]:
+    """The lines of rows.jsonl for one network: one per recorded step, a list per measure with a value per layer."""
     head = {
         "optimizer": optimizer,
-        "learning_rate": store.number(row.learning_rate),
-        "negative_slope": store.number(row.negative_slope),
-        "seed": int(row.seed),
+        "learning_rate": store.number(run.learning_rate),
+        "negative_slope": store.number(run.negative_slope),
+        "seed": int(run.seed),
     }
     finite = np.isfinite(history.loss) & np.isfinite(history.layers["never_active"]).all(axis=1)
     records = []
@@ -190,22 +191,8 @@ def to_records(optimizer: str, config: Config, row: Row, history: History) -> li
     return records
 
 
-def check(config: Config) -> None:
-    """Raises a LabError that says what is wrong with a configuration, if anything is."""
-    at_least_one = (lambda value: value >= 1, "give 1 or more")
-    checks: dict[str, Any] = dict.fromkeys(("seeds", "steps", "batch_size"), at_least_one)
-    checks["negative_slopes"] = (math.isfinite, "give finite numbers")
-    checks["optimizers"] = (lambda name: name in OPTIMIZERS, f"give some of {', '.join(OPTIMIZERS)}")
-    checks["learning_rates"] = (lambda rate: 0 < rate < math.inf, "give positive numbers")
-    # Left out, each optimiser has its own, of the same number; they multiply the grid like any others.
-    rates = config.learning_rates or LEARNING_RATES["sgd"]
-    settings_of(dataclasses.replace(config, learning_rates=rates), checks)
-    check_hidden(config.hidden)
-
-
 def run(config: Config) -> None:
     """The experiment from its settings to its report."""
-    check(config)
     dataset = data.load(config.data, full=config.full)
     if config.batch_size > len(dataset.train_labels):
         raise LabError(
@@ -213,9 +200,6 @@ def run(config: Config) -> None:
         )
     print(f"data: {dataset.describe()}")
     images = batches.images_of(dataset)
-    memory.check_seeds(
-        lambda seeds: groups_of(dataclasses.replace(config, seeds=seeds)), config.seeds, images
-    )
     outcome = carry_out(
         NAME,
         config,
@@ -230,6 +214,4 @@ def run(config: Config) -> None:
 
 def main() -> None:
     """The command line."""
-    config = cli.parse(Config, PRESETS, prog=f"python -m experiments.{NAME}", description=__doc__)
-    devices.use_all_cores()
-    interrupt.enter(lambda: interrupt.interruptible(lambda: run(config)))
+    cli.start(NAME, run, Config, PRESETS, __doc__)

@@ -8,13 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from experiments.lab.analysis.cells import Cell, Measure, Units, accuracy
+from experiments.lab.analysis import DASH, Measure, Runs, last, share
 from experiments.lab.show import plots
 
 
-def figures(
-    cells: Sequence[Cell], hidden: Sequence[int], samples: int
-) -> list[tuple[str, str, Callable[[], Any]]]:
+def figures(runs: Runs, hidden: Sequence[int], samples: int) -> list[tuple[str, str, Callable[[], Any]]]:
     """File name, caption, and what draws it."""
     plots_of = (
         (
@@ -35,32 +33,37 @@ def figures(
         ),
     )
     return [
-        (name, caption, functools.partial(plot, cells, hidden, samples)) for name, caption, plot in plots_of
+        (name, caption, functools.partial(plot, runs, hidden, samples)) for name, caption, plot in plots_of
     ]
 
 
-def over_learning_rate(cells: Sequence[Cell], hidden: Sequence[int], samples: int) -> Any:
+def over_learning_rate(runs: Runs, hidden: Sequence[int], samples: int) -> Any:
     """Two rows, what is lost and what is learned; a column per optimiser."""
-    optimizers, styles = _optimizers(cells), plots.activation_styles(_slopes(cells))
+    optimizers, styles = _optimizers(runs), plots.activation_styles(runs.arms)
     figure, axes = plots.panels(
         2,
         len(optimizers),
         "Never-active units and accuracy, by learning rate",
-        f"{_setting(hidden)}; after {_last_step(cells):,} steps, on {samples:,} test images; 95 % intervals over seeds",
+        f"{_setting(hidden)}; after {_last_step(runs):,} steps, on {samples:,} test images; 95 % intervals over seeds",
         width=max(8.5, 0.5 + 4.5 * len(optimizers)),
         height=6.6,
         sharey="row",
         sharex="col",
     )
-    measures: list[Measure] = [Units(hidden).share("never_active"), accuracy]
+    measures = [
+        Measure("never active", last(share("never_active"))),
+        Measure("accuracy", last("test_accuracy")),
+    ]
     for (row, column), panel in np.ndenumerate(axes):
+        optimizer, measure = optimizers[column], measures[row]
+        rates = _rates(runs, optimizer)
         for place, (slope, style) in enumerate(styles.items()):
-            line = [cell for cell in cells if (cell.optimizer, cell.slope) == (optimizers[column], slope)]
-            estimates = [cell.estimate(measures[row]).scaled(100) for cell in line]
+            line = [(optimizer, rate, slope) for rate in rates if (optimizer, rate, slope) in runs.cells]
+            estimates = [runs.mean(cell, measure).scaled(measure.scale) for cell in line]
             # Side by side, so that the bars of one learning rate can be told apart.
-            rates = [cell.learning_rate * 1.06 ** (place - (len(styles) - 1) / 2) for cell in line]
-            plots.points_with_bars(panel, rates, estimates, style, [cell.diverged > 0 for cell in line])
-        rates = sorted({cell.learning_rate for cell in cells if cell.optimizer == optimizers[column]})
+            beside = [cell[1] * 1.06 ** (place - (len(styles) - 1) / 2) for cell in line]
+            hollow = [runs.diverged(cell)[0] > 0 for cell in line]
+            plots.points_with_bars(panel, beside, estimates, style, hollow)
         panel.set_xscale("log")
         panel.set_xticks(rates, [f"{rate:g}" for rate in rates])
         panel.minorticks_off()
@@ -70,19 +73,19 @@ def over_learning_rate(cells: Sequence[Cell], hidden: Sequence[int], samples: in
         axes[1, column].set_xlabel("learning rate")
     axes[0, 0].set_ylabel("never-active units, %")
     axes[1, 0].set_ylabel("test accuracy, %")
-    plots.legend(figure, axes[0, 0])
+    plots.legend(figure)
     return figure
 
 
-def over_steps(cells: Sequence[Cell], hidden: Sequence[int], samples: int) -> Any:
+def over_steps(runs: Runs, hidden: Sequence[int], samples: int) -> Any:
     """A row per optimiser, a panel per learning rate, a line per activation."""
-    optimizers, styles = _optimizers(cells), plots.activation_styles(_slopes(cells))
-    rates = [sorted({cell.learning_rate for cell in cells if cell.optimizer == name}) for name in optimizers]
+    optimizers, styles = _optimizers(runs), plots.activation_styles(runs.arms)
+    rates = [_rates(runs, name) for name in optimizers]
     figure, axes = plots.panels(
         len(optimizers),
         max(map(len, rates)),
         "Never-active units during training",
-        f"{_setting(hidden)}; share of units that are negative on all {samples:,} test images; bands: 95 % intervals",
+        f"{_setting(hidden)}; share of units that are active on none of {samples:,} test images; bands: 95 % intervals",
         width=max(8.5, 0.8 + 2.5 * max(map(len, rates))),
         height=1.2 + 2.4 * len(optimizers),
         sharex=True,
@@ -93,8 +96,7 @@ def over_steps(cells: Sequence[Cell], hidden: Sequence[int], samples: int) -> An
             panel.set_axis_off()
             continue
         rate = rates[row][column]
-        here = [cell for cell in cells if (cell.optimizer, cell.learning_rate) == (optimizers[row], rate)]
-        _lives(panel, here, Units(hidden), styles)
+        _over_steps(panel, runs, (optimizers[row], rate), styles)
         panel.set_title(f"{optimizers[row]}, learning rate {rate:g}", loc="left")
     for row in range(len(optimizers)):
         # The intervals of a few seeds may reach below 0 and far above all means: the axis follows the means.
@@ -105,59 +107,60 @@ def over_steps(cells: Sequence[Cell], hidden: Sequence[int], samples: int) -> An
         axes[row, 0].set_ylabel("units, %")
     for panel in axes[-1]:
         panel.set_xlabel("training step")
-    plots.legend(figure, axes[0, 0])
+    plots.legend(figure)
     return figure
 
 
-def _lives(panel: Any, cells: Sequence[Cell], units: Units, styles: dict[float, dict[str, Any]]) -> None:
+def _over_steps(
+    panel: Any, runs: Runs, setting: tuple[str, float], styles: dict[float, dict[str, Any]]
+) -> None:
     """One panel: the share over the steps for each activation, and a word on what is not there."""
-    steps = [record["step"] for record in next(iter(cells[0].lives.values()))]
-    gone = []
-    for cell in cells:
-        shares = [
-            cell.estimate(units.share("never_active", place)).scaled(100) for place in range(len(steps))
-        ]
-        plots.line_with_band(panel, steps, shares, styles[cell.slope])
-        if cell.diverged:
-            gone.append(f"{plots.activation_name(cell.slope)}: {cell.diverged} of {len(cell.lives)} diverged")
+    plots.curves(panel, runs, setting, share("never_active"), styles, 100)
+    gone = [
+        f"{plots.activation_name(slope)}: {diverged} of {of} diverged"
+        for slope in styles
+        for diverged, of in [runs.diverged((*setting, slope))]
+        if diverged
+    ]
     panel.text(0.04, 0.96, "\n".join(gone), transform=panel.transAxes, va="top", fontsize=8, color=plots.SOFT)
+    end = _last_step(runs)
     # Linear up to step 1, so that step 0 has a place; logarithmic from there.
     panel.set_xscale("symlog", linthresh=1, linscale=0.5)
-    panel.set_xlim(0, steps[-1])
-    powers = [0, *(10**power for power in range(6) if 10**power <= steps[-1])]
+    panel.set_xlim(0, end)
+    powers = [0, *(10**power for power in range(6) if 10**power <= end)]
     panel.set_xticks(powers, [f"{step:,}" for step in powers])
     panel.minorticks_off()
 
 
-def in_depth(cells: Sequence[Cell], hidden: Sequence[int], samples: int) -> Any:
+def in_depth(runs: Runs, hidden: Sequence[int], samples: int) -> Any:
     """A row per optimiser, a map of layer and learning rate per activation, the shares written in."""
-    optimizers, slopes = _optimizers(cells), _slopes(cells)
+    optimizers, slopes = _optimizers(runs), runs.arms
     figure, axes = plots.panels(
         len(optimizers),
         len(slopes),
         "Where in depth units are never active",
-        f"{_setting(hidden)}; % of units after {_last_step(cells):,} steps, n = {samples:,} test images",
+        f"{_setting(hidden)}; % of units after {_last_step(runs):,} steps, n = {samples:,} test images",
         width=max(6.0, 0.8 + 3.2 * len(slopes)),
         height=1.2 + (0.9 + 0.38 * len(hidden)) * len(optimizers),
     )
     for row, optimizer in enumerate(optimizers):
         for column, slope in enumerate(slopes):
             panel = axes[row, column]
-            line = [cell for cell in cells if (cell.optimizer, cell.slope) == (optimizer, slope)]
-            shares = 100 * np.array(
-                [[cell.estimate(_layer(layer)).mean for cell in line] for layer in range(len(hidden))]
-            )
+            rates = _rates(runs, optimizer)
+            found = [runs.layers((optimizer, rate, slope), "never_active") for rate in rates]
+            means = [[one.mean for one in layers] or [np.nan] * len(hidden) for layers in found]
+            shares = 100 * np.array(means).T
             panel.imshow(shares, cmap="YlOrBr", vmin=0, vmax=100, aspect="auto")
-            for (layer, rate), share in np.ndenumerate(shares):
-                text = "\N{EN DASH}" if np.isnan(share) else f"{share:.0f}"
+            for (layer, rate), value in np.ndenumerate(shares):
+                text = DASH if np.isnan(value) else f"{value:.0f}"
                 panel.text(
-                    rate, layer, text, ha="center", va="center", color="white" if share > 60 else plots.INK
+                    rate, layer, text, ha="center", va="center", color="white" if value > 60 else plots.INK
                 )
             panel.grid(visible=False)
             panel.tick_params(length=0)
             panel.spines[:].set_visible(False)
             panel.set_title(f"{optimizer}, {plots.activation_name(slope)}", loc="left")
-            panel.set_xticks(range(len(line)), [f"{cell.learning_rate:g}" for cell in line])
+            panel.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
             panel.set_yticks(range(len(hidden)), [str(layer + 1) for layer in range(len(hidden))])
             if column == 0:
                 panel.set_ylabel("hidden layer")
@@ -166,20 +169,16 @@ def in_depth(cells: Sequence[Cell], hidden: Sequence[int], samples: int) -> Any:
     return figure
 
 
-def _layer(layer: int) -> Measure:
-    return lambda life: life[-1]["never_active"][layer]
+def _optimizers(runs: Runs) -> list[str]:
+    return list(dict.fromkeys(setting[0] for setting in runs.settings))
 
 
-def _optimizers(cells: Sequence[Cell]) -> list[str]:
-    return list(dict.fromkeys(cell.optimizer for cell in cells))
+def _rates(runs: Runs, optimizer: str) -> list[float]:
+    return sorted(rate for name, rate in runs.settings if name == optimizer)
 
 
-def _slopes(cells: Sequence[Cell]) -> list[float]:
-    return list(dict.fromkeys(cell.slope for cell in cells))
-
-
-def _last_step(cells: Sequence[Cell]) -> int:
-    return next(iter(cells[0].lives.values()))[-1]["step"]
+def _last_step(runs: Runs) -> int:
+    return int(runs.records["step"].max())
 
 
 def _optimizer_name(optimizer: str) -> str:

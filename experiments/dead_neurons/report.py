@@ -5,99 +5,96 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import pandas as pd
+
 from experiments.dead_neurons import plots as dead_neurons_plots
-from experiments.lab.analysis.cells import Cell, Measure, Units, accuracy, cells_of
-from experiments.lab.analysis.statistics import Estimate, estimate
+from experiments.lab.analysis import Measure, Runs, change, last, share
 from experiments.lab.run.experiment import Outcome, write_up
 from experiments.lab.show import plots
 from experiments.lab.show.table import Table
 
-_COLUMNS = (
-    "learning\nrate",
-    "activation",
-    "always\nnegative",
-    "change\nfrom start",
-    "mean\nslope",
-    "dead",
-    "gradient-\ndead",
-    "test\naccuracy",
-    "diver-\nged",
-)
 TITLE = "How many neurons die under ReLU and LeakyReLU?"
 
 
-def main_table(cells: Sequence[Cell], hidden: Sequence[int], samples: int) -> Table:
+MEASURES = {
+    "never\nactive": Measure("never active", last(share("never_active")), more_is_better=False),
+    "change\nfrom start": Measure("change", change(share("never_active")), more_is_better=False),
+    "mean\nslope": Measure("mean slope", last(share("mean_slope")), 1, 2),
+    "dead": Measure("dead", last(share("dead")), more_is_better=False),
+    "gradient-\ndead": Measure("gradient-dead", last(share("grad_dead")), more_is_better=False),
+    "test\naccuracy": Measure("test accuracy", last("test_accuracy")),
+}
+_COMPARED = [MEASURES[name] for name in ("never\nactive", "gradient-\ndead", "test\naccuracy")]
+
+
+def runs_of(records: Any, hidden: Sequence[int]) -> Runs:
+    """The runs of networks of these hidden layers, compared by slope with ReLU at the same optimiser and rate."""
+    frame = pd.DataFrame(records)
+    frame["channels"] = [tuple(hidden)] * len(frame)
+    return Runs(frame, "negative_slope", ("optimizer", "learning_rate"))
+
+
+def main_table(runs: Runs, hidden: Sequence[int], samples: int) -> Table:
     """One line per combination: mean and 95 % interval over the seeds that did not diverge."""
-    of = Units(hidden)
-    lines = [
-        [
-            f"{cell.optimizer} {cell.learning_rate:g}",
-            plots.activation_name(cell.slope),
-            cell.estimate(of.share("never_active")).format(100),
-            cell.estimate(of.change("never_active")).format(100, sign=True),
-            cell.estimate(of.share("mean_slope")).format(1, 2),
-            "n/a" if cell.slope else cell.estimate(of.share("dead")).format(100),
-            cell.estimate(of.share("grad_dead")).format(100),
-            cell.estimate(accuracy).format(100),
-            f"{cell.diverged}/{len(cell.lives)}",
-        ]
-        for cell in cells
-    ]
-    seeds, step = max(len(cell.lives) for cell in cells), next(iter(cells[0].lives.values()))[-1]["step"]
+    lines = []
+    for cell in runs.cells:
+        optimizer, rate, slope = cell
+        texts = {
+            name: runs.mean(cell, one).format(one.scale, one.digits, sign=one.name == "change")
+            for name, one in MEASURES.items()
+        }
+        if slope:
+            texts["dead"] = "n/a"
+        diverged = "{}/{}".format(*runs.diverged(cell))
+        lines.append([f"{optimizer} {rate:g}", plots.activation_name(slope), *texts.values(), diverged])
+    step = runs.records["step"].max()
     return Table(
-        f"After {step:,} steps: % of the {sum(hidden)} hidden units, mean ± 95 % interval over {seeds} seeds",
-        _COLUMNS,
+        f"After {step:,} steps: % of the {sum(hidden)} hidden units, mean ± 95 % interval over {runs.seeds}",
+        ["learning\nrate", "activation", *MEASURES, "diver-\nged"],
         lines,
         text_columns=2,
-        sections=len({cell.slope for cell in cells}),
+        sections=len(runs.arms),
         notes=[
-            f"Counted on n = {samples:,} test images: a unit that is negative on all of them fires on fewer than "
+            f"Counted on n = {samples:,} test images: a unit that is never active on them is active on fewer than "
             f"{300 / samples:.2g} % of such images (rule of three, 95 %).",
-            "dead is n/a by construction for a leaky unit: its output is 0 only where its input is; compare always "
-            "negative.",
+            "dead is n/a by construction for a leaky unit: its output is 0 only where its input is; compare never "
+            "active.",
             "Means are over the networks that did not diverge.",
         ],
     )
 
 
-def paired_table(cells: Sequence[Cell], hidden: Sequence[int]) -> Table | None:
+def paired_table(runs: Runs) -> Table | None:
     """Each slope's difference from ReLU, seed by seed; None where ReLU is not in the grid or is alone."""
-    of = Units(hidden)
-    relu = {(cell.optimizer, cell.learning_rate): cell for cell in cells if cell.slope == 0}
-    leaky = [cell for cell in cells if cell.slope != 0]
-    if not relu or not leaky:
-        return None
-
-    def difference(cell: Cell, measure: Measure) -> Estimate:
-        ours, theirs = cell.by_seed(measure), relu[cell.optimizer, cell.learning_rate].by_seed(measure)
-        pairs = [(ours[seed], theirs[seed]) for seed in ours]
-        return estimate([None if one is None or other is None else one - other for one, other in pairs])
-
     lines = [
         [
-            f"{cell.optimizer} {cell.learning_rate:g}",
-            plots.activation_name(cell.slope),
-            difference(cell, of.share("never_active")).format(100, sign=True),
-            difference(cell, of.share("grad_dead")).format(100, sign=True),
-            difference(cell, accuracy).format(100, sign=True),
-            str(difference(cell, accuracy).values),
+            f"{cell[0]} {cell[1]:g}",
+            plots.activation_name(cell[2]),
+            *(one.text(runs.difference(cell, one), sign=True) for one in _COMPARED),
+            str(runs.difference(cell, MEASURES["test\naccuracy"]).values),
         ]
-        for cell in leaky
+        for cell in runs.cells
+        if cell[-1]
     ]
+    if not lines or runs.baseline not in runs.arms:
+        return None
     return Table(
-        "Difference from ReLU in percentage points, paired by seed: same start, same batches",
-        ["optimizer, rate", "activation", "never active", "gradient-dead", "test accuracy", "pairs"],
+        "Difference from ReLU in percentage points, paired by seed: same start, same batches; * shown",
+        ["optimizer, rate", "activation", *(one.name for one in _COMPARED), "pairs"],
         lines,
         text_columns=2,
-        sections=len({cell.slope for cell in leaky}),
-        notes=["Intervals are of single comparisons, not corrected for their number."],
+        sections=len(runs.arms) - 1,
+        notes=[
+            f"Intervals are corrected (Bonferroni) for the {runs.comparisons} comparisons of each measure; a "
+            "difference is shown where its interval leaves out 0."
+        ],
     )
 
 
 def report(config: Any, outcome: Outcome, source: str, samples: int) -> None:
     """Prints the tables and writes everything but the rows."""
-    cells = cells_of(outcome.records)
-    table, paired = main_table(cells, config.hidden, samples), paired_table(cells, config.hidden)
+    runs = runs_of(outcome.records, config.hidden)
+    table, paired = main_table(runs, config.hidden, samples), paired_table(runs)
     lead = [
         f"A hidden unit is called never active when its input is not above zero for any of {samples:,} test images: "
         "under ReLU such a unit is dead, under LeakyReLU it has become linear and still learns. "
@@ -112,5 +109,5 @@ def report(config: Any, outcome: Outcome, source: str, samples: int) -> None:
         title=TITLE,
         lead=lead,
         tables=[table, *([paired] if paired else [])],
-        figures=dead_neurons_plots.figures(cells, config.hidden, samples),
+        figures=dead_neurons_plots.figures(runs, config.hidden, samples),
     )

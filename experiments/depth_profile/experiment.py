@@ -18,33 +18,35 @@ References:
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
-import math
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array, lax
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from experiments.depth_profile.report import report
 from experiments.lab.data import batches
 from experiments.lab.data import datasets as data
-from experiments.lab.nets.initialisations import NAMES, initial_params
-from experiments.lab.nets.mlp import MLP, cross_entropy, look
-from experiments.lab.nets.watch import layers_to_json, unwatched, watch
-from experiments.lab.run import cli, devices, interrupt, store
-from experiments.lab.run.experiment import Flags, carry_out, check_hidden, settings_of
+from experiments.lab.nets.initialisations import initial_params
+from experiments.lab.nets.layers import changes_of, layers_to_json, measures_of, never_active_of
+from experiments.lab.nets.mlp import MLP, cross_entropy, losses_and_logits
+from experiments.lab.run import cli, store
+from experiments.lab.run.experiment import carry_out
+from experiments.lab.run.settings import Count, Finite, Flags, Positive, Several, Widths
 from experiments.lab.run.sweep import Group
+from jax_leaky import value_and_census
 
 NAME = "depth_profile"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Config(Flags):
     """What is initialised and trained, on what, and where it is written."""
 
@@ -52,28 +54,28 @@ class Config(Flags):
     """The folder of the run: rows, plots and page.
     A folder that holds a run of other settings is refused, not overwritten."""
 
-    seeds: int = 10
+    seeds: Count = 10
     """Networks, of seed 0, 1, 2, ..., per combination."""
 
-    steps: int = 300
+    steps: Annotated[int, Field(ge=0)] = 300
     """Training steps of each network; 0 trains none."""
 
     data: str = "auto"
     """Where the images come from: auto, embedded, system, digits, or a folder of IDX files with MNIST's names."""
 
-    initialisations: tuple[Literal["uniform", "he", "leaky_he"], ...] = ("uniform", "he", "leaky_he")
+    initialisations: Several[Literal["uniform", "he", "leaky_he"]] = ("uniform", "he", "leaky_he")
     """uniform: +-1/sqrt(fan_in) for weights and biases; he: variance 2/fan_in; leaky_he: 2/((1 + a^2) fan_in)."""
 
-    negative_slopes: tuple[float, ...] = (0.0, 0.01, 0.2)
+    negative_slopes: Several[Finite] = (0.0, 0.01, 0.2)
     """The slopes of LeakyReLU; 0 is ReLU. leaky_he with slope 0 is he, and left out where he is there."""
 
-    hidden: tuple[int, ...] = (256, 256, 256, 256, 256, 128, 128, 128, 128, 128)
+    hidden: Widths = (256, 256, 256, 256, 256, 128, 128, 128, 128, 128)
     """The widths of the hidden layers."""
 
-    learning_rate: float = 0.01
-    """Of stochastic gradient descent with momentum 0.9, as in the tutorial."""
+    learning_rate: Positive = 0.01
+    """Learning rate of stochastic gradient descent with momentum 0.9, as in the tutorial."""
 
-    batch_size: int = 128
+    batch_size: Count = 128
     """Images per training step."""
 
 
@@ -83,7 +85,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-class Row(NamedTuple):
+class Run(NamedTuple):
     """One network."""
 
     negative_slope: np.float32
@@ -91,12 +93,12 @@ class Row(NamedTuple):
 
 
 class Profile(NamedTuple):
-    """A network before training and after, along the first axis.
+    """A network before training and after it, along the first axis.
 
     Attributes:
-        loss: the mean cross-entropy on the probe set, the train images.
-        test_accuracy: on the test images.
-        layers: each measure, per hidden layer: (2, layers); NaN in a layer with a non-finite value.
+        loss: mean cross-entropy on the probe set, the training images, (2,).
+        test_accuracy: share of the test images that are classified correctly, (2,).
+        layers: measures by name, (2, layers) each; NaN in a layer with a value that is not finite.
     """
 
     loss: Array
@@ -104,10 +106,10 @@ class Profile(NamedTuple):
     layers: dict[str, Array]
 
 
-def train(row: Row, images: batches.Images, *, config: Config, initialisation: str) -> Profile:
-    """One network's life."""
-    model, slope = MLP(config.hidden), row.negative_slope
-    start_key, batch_key = jax.random.split(jax.random.key(row.seed))
+def train(run: Run, images: batches.Images, *, config: Config, initialisation: str) -> Profile:
+    """Trains one network from its initialisation."""
+    model, slope = MLP(config.hidden), run.negative_slope
+    start_key, batch_key = jax.random.split(jax.random.key(run.seed))
     widths = (images.train_images.shape[1], *config.hidden, model.classes)
     params = initial_params(initialisation, start_key, widths, slope)
     rule = optax.sgd(config.learning_rate, momentum=0.9)
@@ -123,17 +125,20 @@ def train(row: Row, images: batches.Images, *, config: Config, initialisation: s
         updates, state = rule.update(gradient, state, params)
         return optax.apply_updates(params, updates), state
 
-    def until_next_record(carry: Any, span: tuple[Array, Array]) -> tuple[Any, Profile]:
-        (params, state, masks), (first, last) = carry, span
+    def until_next_record(carry: Any, span: tuple[Array, Array]) -> tuple[Any, Any]:
+        (params, state), (first, last) = carry, span
         params, state = lax.fori_loop(first, last, step, (params, state))
-        seen = look(model, params, probe, images.train_labels, slope)
-        layers, masks = watch(seen, slope, masks, last == 0)
+        (losses, _), census = value_and_census(losses_and_logits, gradients=True)(
+            model, params, probe, images.train_labels, slope
+        )
         logits = jnp.asarray(model.apply({"params": params}, images.standardize(images.test_images), slope))
         accuracy = (logits.argmax(-1) == images.test_labels).mean()
-        return (params, state, masks), Profile(seen.losses.mean(), accuracy, layers)
+        profile = Profile(losses.mean(), accuracy, measures_of(census))
+        return (params, state), (profile, never_active_of(census))
 
     spans = jnp.array([0, 0]), jnp.array([0, config.steps])
-    return lax.scan(until_next_record, (params, rule.init(params), unwatched(config.hidden)), spans)[1]
+    _, (profile, never_active) = lax.scan(until_next_record, (params, rule.init(params)), spans)
+    return profile._replace(layers=profile.layers | changes_of(never_active))
 
 
 def groups_of(config: Config) -> list[Group]:
@@ -143,20 +148,20 @@ def groups_of(config: Config) -> list[Group]:
         same_as_he = initialisation == "leaky_he" and "he" in config.initialisations
         slopes = [slope for slope in config.negative_slopes if slope or not same_as_he]
         table = itertools.product(range(config.seeds), slopes)
-        rows = [Row(np.float32(slope), np.uint32(seed)) for seed, slope in table]
+        runs = [Run(np.float32(slope), np.uint32(seed)) for seed, slope in table]
         life = functools.partial(train, config=config, initialisation=initialisation)
         keep = functools.partial(to_records, initialisation, config)
-        groups += [Group(initialisation, life, rows, keep)] if rows else []
+        groups += [Group(initialisation, life, runs, keep)] if runs else []
     return groups
 
 
-def to_records(initialisation: str, config: Config, row: Row, profile: Profile) -> list[store.Record]:
-    """Two rows for a network, before training and after; a list per measure with a value per layer."""
+def to_records(initialisation: str, config: Config, run: Run, profile: Profile) -> list[store.Record]:
+    """Two records for a network, before training and after; a list per measure with a value per layer."""
     return [
         {
             "initialisation": initialisation,
-            "negative_slope": store.number(row.negative_slope),
-            "seed": int(row.seed),
+            "negative_slope": store.number(run.negative_slope),
+            "seed": int(run.seed),
             "step": step,
             "loss": store.number(profile.loss[place]),
             "test_accuracy": store.number(profile.test_accuracy[place]),
@@ -167,25 +172,8 @@ def to_records(initialisation: str, config: Config, row: Row, profile: Profile) 
     ]
 
 
-def check(config: Config) -> None:
-    """Raises a LabError that says what is wrong with a configuration, if anything is."""
-    at_least_one = (lambda value: value >= 1, "give 1 or more")
-    settings_of(
-        config,
-        dict.fromkeys(("seeds", "batch_size"), at_least_one)
-        | {
-            "steps": (lambda value: value >= 0, "give 0 or more"),
-            "initialisations": (lambda value: value in NAMES, f"give some of {', '.join(NAMES)}"),
-            "negative_slopes": (math.isfinite, "give finite numbers"),
-            "learning_rate": (lambda value: 0 < value < math.inf, "give a positive number"),
-        },
-    )
-    check_hidden(config.hidden)
-
-
 def run(config: Config) -> None:
     """The experiment from its settings to its report."""
-    check(config)
     dataset = data.load(config.data, full=config.full)
     # Inputs in [-1, 1], as in the tutorial, rather than standardised.
     images = batches.images_of(dataset)._replace(mean=np.float32(127.5), scale=np.float32(1 / 127.5))
@@ -195,6 +183,4 @@ def run(config: Config) -> None:
 
 def main() -> None:
     """The command line."""
-    config = cli.parse(Config, PRESETS, prog=f"python -m experiments.{NAME}", description=__doc__)
-    devices.use_all_cores()
-    interrupt.enter(lambda: interrupt.interruptible(lambda: run(config)))
+    cli.start(NAME, run, Config, PRESETS, __doc__)

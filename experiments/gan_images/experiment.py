@@ -22,26 +22,28 @@ References:
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from experiments.gan_images import training as image_gan
 from experiments.gan_images.frechet import Moments, frechet_distance
 from experiments.gan_images.judge import Judge, entropy, train_judge
 from experiments.gan_images.report import report
-from experiments.gan_images.training import Material, Row, Seen, Setup
+from experiments.gan_images.training import Material, Run, Seen, Setup
 from experiments.lab.data import datasets as data
-from experiments.lab.run import cli, devices, interrupt, store
+from experiments.lab.run import cli, store
 from experiments.lab.run.errors import LabError
-from experiments.lab.run.experiment import Flags, carry_out, settings_of
+from experiments.lab.run.experiment import carry_out
 from experiments.lab.run.loop import Loop, loop
+from experiments.lab.run.settings import Count, Flags, Several
 
 NAME = "gan_images"
 Arm = Literal["relu", "leaky_0.01", "leaky_0.2"]
@@ -50,7 +52,7 @@ NORMALISATIONS = {"batch": True, "none": False}
 COVERED = 0.01  # a class is covered by this share of the generated images or more
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Config(Flags):
     """Which networks are trained, on what, and where it is written."""
 
@@ -58,38 +60,44 @@ class Config(Flags):
     """The folder of the run: rows, plots and page.
     A folder that holds a run of other settings is refused, not overwritten."""
 
-    seeds: int = 4
+    seeds: Count = 4
     """Pairs of networks, of seed 0, 1, 2, ..., per combination."""
 
-    steps: int = 1200
+    steps: Count = 1200
     """Training steps, each of both players at once."""
 
     data: str = "auto"
     """Where the images come from: auto, embedded, system, digits, or a folder of IDX files with MNIST's names."""
 
-    normalisations: tuple[Literal["batch", "none"], ...] = ("batch", "none")
-    """Of the discriminator: batch, as in DCGAN, or none."""
+    normalisations: Several[Literal["batch", "none"]] = ("batch", "none")
+    """Normalisation of the discriminator: batch, as in DCGAN, or none."""
 
-    arms: tuple[Arm, ...] = ("relu", "leaky_0.01", "leaky_0.2")
+    arms: Several[Arm] = ("relu", "leaky_0.01", "leaky_0.2")
     """The discriminator's activation; relu is what the others are compared with."""
 
     side: Literal[16, 28] = 16
     """Pixels of an image's side: 28 is as published; 16 is padded to 32 and averaged over squares of four."""
 
-    width: int = 16
+    width: Count = 16
     """Channels of the layers next to the image; the others have twice as many."""
 
-    batch_size: int = 64
+    batch_size: Count = 64
     """Real images per step, and as many generated ones."""
 
-    samples: int = 1000
-    """Generated images of each look."""
+    samples: Annotated[int, Field(ge=36)] = 1000
+    """Generated images of each evaluation."""
 
-    looks: int = 10
-    """How often it is looked at the networks, besides the look before training."""
+    looks: Count = 10
+    """How many times the networks are evaluated during training, not counting the evaluation before it."""
 
-    judge_epochs: int = 10
-    """Over the real images, of the classifier that judges."""
+    judge_epochs: Count = 10
+    """Passes over the real images in training the classifier that judges."""
+
+    def __post_init__(self) -> None:
+        if self.steps % self.looks:
+            raise LabError(f"--steps is {self.steps}: give a multiple of --looks, {self.looks}.")
+        if self.arms[0] != "relu":
+            raise LabError(f"--arms is {self.arms}: begin with relu, which the others are compared with.")
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -124,11 +132,11 @@ def groups_of(config: Config, side: int, judge: Judge) -> list[Loop]:
         groups.append(
             Loop(
                 normalisation,
-                functools.partial(image_gan.begin, setup=setup),
+                functools.partial(image_gan.initialise, setup=setup),
                 functools.partial(image_gan.step, setup=setup),
-                functools.partial(image_gan.look, setup=setup),
+                functools.partial(image_gan.evaluate, setup=setup),
                 [place * config.steps // config.looks for place in range(config.looks + 1)],
-                [Row(np.float32(SLOPES[arm]), np.uint32(seed)) for seed, arm in table],
+                [Run(np.float32(SLOPES[arm]), np.uint32(seed)) for seed, arm in table],
                 functools.partial(to_records, config, normalisation, judge),
             )
         )
@@ -136,10 +144,10 @@ def groups_of(config: Config, side: int, judge: Judge) -> list[Loop]:
 
 
 def to_records(
-    config: Config, normalisation: str, judge: Judge, row: Row, life: Sequence[Seen]
+    config: Config, normalisation: str, judge: Judge, run: Run, life: Sequence[Seen]
 ) -> list[store.Record]:
-    """A row for every look at a pair; the last one of seed 0 keeps images."""
-    arm = next(name for name, slope in SLOPES.items() if np.float32(slope) == row.negative_slope)
+    """A record for each evaluation of a pair; the last one of seed 0 keeps images."""
+    arm = next(name for name, slope in SLOPES.items() if np.float32(slope) == run.negative_slope)
     records: list[store.Record] = []
     steps = config.steps // config.looks
     for place, seen in enumerate(life):
@@ -156,8 +164,8 @@ def to_records(
         record: store.Record = {
             "normalisation": normalisation,
             "arm": arm,
-            "negative_slope": store.number(row.negative_slope),
-            "seed": int(row.seed),
+            "negative_slope": store.number(run.negative_slope),
+            "seed": int(run.seed),
             "step": place * steps,
             "modes": int((seen.histogram >= COVERED).sum()) if finite else None,
             "entropy": store.number(entropy(np.asarray(seen.histogram)), 5) if finite else None,
@@ -166,42 +174,22 @@ def to_records(
             "discriminator_never_active": store.number(seen.discriminator_never_active, 5),
             "generator_never_active": store.number(seen.generator_never_active, 5),
         }
-        # Means over the steps since the last look; none before the first step.
+        # Means over the steps since the last evaluation; none before the first step.
         for who, player in enumerate(("discriminator", "generator")):
             record |= {
                 f"{player}_loss": store.number(losses[who], 5) if place else None,
                 f"{player}_gradient": store.number(norms[who], 5) if place else None,
                 f"{player}_gradient_deviation": store.number(np.sqrt(variance[who]), 5) if place else None,
             }
-        if place == config.looks and row.seed == 0 and finite:
+        if place == config.looks and run.seed == 0 and finite:
             grey = np.rint((seen.images + 1) * 127.5).astype(np.uint8)
             record["images"] = [image.tobytes().hex() for image in grey]
         records.append(record)
     return records
 
 
-def check(config: Config) -> None:
-    """Raises a LabError that says what is wrong with a configuration, if anything is."""
-    at_least_one = (lambda value: value >= 1, "give 1 or more")
-    settings_of(
-        config,
-        dict.fromkeys(("seeds", "steps", "width", "batch_size", "looks", "judge_epochs"), at_least_one)
-        | {
-            "samples": (lambda value: value >= 36, "give 36 or more"),
-            "side": (lambda value: value in (16, 28), "give 16 or 28"),
-            "normalisations": (lambda value: value in NORMALISATIONS, "give batch, none or both"),
-            "arms": (lambda value: value in SLOPES, f"give some of {', '.join(SLOPES)}"),
-        },
-    )
-    if config.steps % config.looks:
-        raise LabError(f"--steps is {config.steps}: give a multiple of --looks, {config.looks}.")
-    if config.arms[0] != "relu":
-        raise LabError(f"--arms is {config.arms}: begin with relu, which the others are compared with.")
-
-
 def run(config: Config) -> None:
     """The experiment from its settings to its report."""
-    check(config)
     dataset = data.load(config.data, full=config.full)
     images = images_of(dataset.train_images, config.side)
     side = math.isqrt(images.shape[1])
@@ -230,6 +218,4 @@ def run(config: Config) -> None:
 
 def main() -> None:
     """The command line."""
-    config = cli.parse(Config, PRESETS, prog=f"python -m experiments.{NAME}", description=__doc__)
-    devices.use_all_cores()
-    interrupt.enter(lambda: interrupt.interruptible(lambda: run(config)))
+    cli.start(NAME, run, Config, PRESETS, __doc__)

@@ -15,7 +15,7 @@ class Moments(NamedTuple):
 
 
 def moments(features: np.ndarray) -> Moments:
-    """Of features (samples, features), two samples or more."""
+    """Mean and covariance of features (samples, features), of two samples or more."""
     values = np.asarray(features, np.float64)
     return Moments(values.mean(0), np.cov(values, rowvar=False))
 

@@ -1,4 +1,4 @@
-"""A classifier of ours that judges generated images: which class each looks like, and its features."""
+"""A classifier that judges generated images: it predicts their classes and computes their features."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class Classifier(nn.Module):
 
 
 class Judge(NamedTuple):
-    """The trained classifier, and what real images look like to it.
+    """The trained classifier, and its results on real images.
 
     Attributes:
-        params: its weights.
-        accuracy: on the test images.
-        real: the moments of the train images' features.
-        floor: the Frechet distance of the test images' features to those.
-        entropy: of the histogram of classes that it predicts for the test images, in nats.
+        params: the classifier's weights, a pytree.
+        accuracy: share of the test images that it classifies correctly.
+        real: moments of the train images' features.
+        floor: Frechet distance of the test images' features to `real`.
+        entropy: entropy, in nats, of the histogram of the classes that it predicts for the test images.
     """
 
     params: Any
@@ -51,7 +51,7 @@ class Judge(NamedTuple):
 
     @property
     def sha256(self) -> str:
-        """The checksum of its weights."""
+        """The checksum of the weights."""
         digest = hashlib.sha256()
         for leaf in jax.tree.leaves(self.params):
             digest.update(np.asarray(leaf).tobytes())
@@ -59,7 +59,7 @@ class Judge(NamedTuple):
 
 
 def entropy(histogram: np.ndarray) -> float:
-    """Of shares that sum to 1, in nats: log 10 where all of ten classes have the same."""
+    """The entropy, in nats, of shares that sum to 1: log 10 where ten classes have equal shares."""
     present = histogram[histogram > 0]
     return float(-(present * np.log(present)).sum())
 
@@ -70,11 +70,11 @@ def train_judge(
     """Trains it with Adam from seed 0: the same images give the same judge.
 
     Args:
-        train: (samples, height, width, 1), as the discriminator sees them.
-        labels: (samples,), 0 to 9.
-        test: as train.
-        test_labels: as labels.
-        epochs: over the train images.
+        train: training images as the discriminator sees them, (samples, height, width, 1).
+        labels: their classes, (samples,), 0 to 9.
+        test: test images, (test samples, height, width, 1).
+        test_labels: their classes, (test samples,), 0 to 9.
+        epochs: number of passes over the training images.
     """
     options = CPU_OPTIONS if jax.default_backend() == "cpu" else {}
     model, rule = Classifier(), optax.adam(_RATE)

@@ -22,8 +22,8 @@ class Generator(nn.Module):
     """Noise to images of side x side pixels in [-1, 1].
 
     Attributes:
-        side: of the images, a multiple of 4.
-        width: channels of the last hidden layer; the one before has twice as many.
+        side: height and width of an image in pixels, a multiple of 4.
+        width: number of channels in the last hidden layer; the one before has twice as many.
     """
 
     side: int = 28
@@ -50,8 +50,8 @@ class Discriminator(nn.Module):
     """Images to the logit of "real".
 
     Attributes:
-        width: channels of the first layer; the second has twice as many.
-        normalized: whether the second layer has batch normalisation, as DCGAN's.
+        width: number of channels in the first layer; the second has twice as many.
+        normalized: whether the second layer has batch normalisation, as in DCGAN.
     """
 
     width: int = 16

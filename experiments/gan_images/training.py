@@ -1,4 +1,4 @@
-"""DCGAN on small images: one pair's begin, step and look, for the engine of `experiments.lab.run.loop`."""
+"""DCGAN on small images: how a pair is initialised, trained and evaluated, for `experiments.lab.run.loop`."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from experiments.gan_images.model import Discriminator, Generator
 from experiments.lab.nets.adversarial import Player, Turn, advance, never_active, turn
 
 _NOISE = 64  # dimensions
-_NO_STEP = 2**32 - 1  # every look has the same noise, which no step has
-SHOWN = 36  # generated images that are kept of each look
+_NO_STEP = 2**32 - 1  # every evaluation has the same noise, which no step has
+SHOWN = 36  # generated images that are kept of each evaluation
 _ADAM = optax.adam(2e-4, 0.5)  # DCGAN's, for both
 
 
 class Setup(NamedTuple):
-    """What all pairs of a program share.
+    """Settings that all pairs of a compiled program share.
 
     Attributes:
-        side: of the images.
-        width: channels of the layers next to the image.
+        side: height and width of an image in pixels.
+        width: number of channels in the layers next to the image.
         normalized: whether the discriminator has batch normalisation.
-        batch_size: real images per step, and as many generated ones.
-        samples: generated images of each look.
+        batch_size: number of real images in a step, and of generated ones.
+        samples: number of generated images in each evaluation.
     """
 
     side: int
@@ -39,23 +39,23 @@ class Setup(NamedTuple):
 
 
 class Material(NamedTuple):
-    """What every pair is given.
+    """Data that every pair is given.
 
     Attributes:
-        images: (samples, pixels) uint8, to be learned.
-        judge: the weights of the classifier.
+        images: images to learn from, (samples, pixels) uint8.
+        judge: weights of the classifier that judges generated images.
     """
 
     images: Array | np.ndarray
     judge: Any
 
 
-class Row(NamedTuple):
+class Run(NamedTuple):
     """One pair of networks.
 
     Attributes:
-        negative_slope: of the discriminator.
-        seed: of weights, batches and noise.
+        negative_slope: slope of the discriminator's activation, ().
+        seed: seed of weights, batches and noise, ().
     """
 
     negative_slope: np.float32
@@ -66,13 +66,13 @@ class State(NamedTuple):
     """A pair in training.
 
     Attributes:
-        discriminator: as a player.
-        generator: as a player.
-        key: of the run's random numbers.
-        number: steps taken.
-        norms: (2,), the sums over all steps of the discriminator's and the generator's gradient norm.
-        squares: (2,), of their squares.
-        losses: (2,), of the losses.
+        discriminator: the discriminator's weights, optimiser state and running statistics.
+        generator: the generator's weights, optimiser state and running statistics.
+        key: random key of the batches and the noise.
+        number: number of steps taken, ().
+        norms: sums over all steps of the discriminator's and of the generator's gradient norm, (2,).
+        squares: sums over all steps of the squares of these norms, (2,).
+        losses: sums over all steps of the losses of both, (2,).
     """
 
     discriminator: Player
@@ -85,18 +85,19 @@ class State(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What a look measures, of images that the generator makes in evaluation mode.
+    """Measures of both networks at one time, of images that the generator makes in evaluation mode.
 
     Attributes:
-        histogram: (10,), the share of each class as the judge sees it.
-        mean: (features,), of the judge's features.
-        covariance: (features, features), of those.
-        norms: as in `State`, and the next two.
-        squares: of the gradient norms.
-        losses: of both.
-        discriminator_never_active: the share of channels that are never active, on real and generated images.
-        generator_never_active: the same on noise.
-        images: (shown, side, side), in [-1, 1].
+        histogram: share of each class among the predictions of the judge, (10,).
+        mean: mean of the judge's features, (features,).
+        covariance: covariance of the judge's features, (features, features).
+        norms: sums of both gradient norms, as in `State`, (2,).
+        squares: sums of their squares, as in `State`, (2,).
+        losses: sums of both losses, as in `State`, (2,).
+        discriminator_never_active: share of the discriminator's channels that are never active on real and generated
+            images, ().
+        generator_never_active: share of the generator's channels that are never active on the noise, ().
+        images: first generated images, (shown, side, side), in [-1, 1].
     """
 
     histogram: Array
@@ -115,25 +116,28 @@ def pictures(images: Array | np.ndarray, side: int) -> Array:
     return jnp.asarray(images, jnp.float32).reshape(-1, side, side, 1) / 127.5 - 1
 
 
-def begin(row: Row, _material: Material, *, setup: Setup) -> State:
+def initialise(run: Run, _material: Material, *, setup: Setup) -> State:
     """Both networks with fresh weights."""
-    key_d, key_g, key = jax.random.split(jax.random.key(row.seed), 3)
-    begun_d = _discriminator(setup).init(key_d, jnp.zeros((1, setup.side, setup.side, 1)), 0.0, train=False)
-    begun_g = _generator(setup).init(key_g, jnp.zeros((1, _NOISE)), train=False)
+    key_d, key_g, key = jax.random.split(jax.random.key(run.seed), 3)
+    variables_d = _discriminator(setup).init(
+        key_d, jnp.zeros((1, setup.side, setup.side, 1)), 0.0, train=False
+    )
+    variables_g = _generator(setup).init(key_g, jnp.zeros((1, _NOISE)), train=False)
 
-    def player(begun: Any) -> Player:
-        return Player(begun["params"], _ADAM.init(begun["params"]), begun.get("batch_stats", {}))
+    def player(variables: Any) -> Player:
+        params = variables["params"]
+        return Player(params, _ADAM.init(params), variables.get("batch_stats", {}))
 
     nothing = jnp.zeros(2)
-    return State(player(begun_d), player(begun_g), key, jnp.int32(0), nothing, nothing, nothing)
+    return State(player(variables_d), player(variables_g), key, jnp.int32(0), nothing, nothing, nothing)
 
 
-def step(row: Row, state: State, material: Material, *, setup: Setup) -> State:
+def step(run: Run, state: State, material: Material, *, setup: Setup) -> State:
     """One step of both players at once, each on its own loss."""
     image_key, noise_key = jax.random.split(jax.random.fold_in(state.key, state.number))
     chosen = jax.random.randint(image_key, (setup.batch_size,), 0, len(material.images))
     real = pictures(jnp.asarray(material.images)[chosen], setup.side)
-    seen = _play(row, state, real, jax.random.normal(noise_key, (setup.batch_size, _NOISE)), setup)
+    seen = _play(run, state, real, jax.random.normal(noise_key, (setup.batch_size, _NOISE)), setup)
     norms = jnp.stack(
         [optax.tree.norm(seen.discriminator_gradient), optax.tree.norm(seen.generator_gradient)]
     )
@@ -148,7 +152,7 @@ def step(row: Row, state: State, material: Material, *, setup: Setup) -> State:
     )
 
 
-def look(row: Row, state: State, material: Material, *, setup: Setup) -> Seen:
+def evaluate(run: Run, state: State, material: Material, *, setup: Setup) -> Seen:
     """Both networks as they are; nothing is trained."""
     noise = jax.random.normal(jax.random.fold_in(state.key, _NO_STEP), (setup.samples, _NOISE))
     fake, seen_g = _generator(setup).apply(
@@ -158,7 +162,7 @@ def look(row: Row, state: State, material: Material, *, setup: Setup) -> Seen:
     _, seen_d = _discriminator(setup).apply(
         _variables(state.discriminator),
         jnp.concatenate([real, fake]),
-        row.negative_slope,
+        run.negative_slope,
         train=False,
         mutable=["intermediates"],
     )
@@ -171,13 +175,13 @@ def look(row: Row, state: State, material: Material, *, setup: Setup) -> Seen:
         norms=state.norms,
         squares=state.squares,
         losses=state.losses,
-        discriminator_never_active=never_active(seen_d, row.negative_slope),
+        discriminator_never_active=never_active(seen_d, run.negative_slope),
         generator_never_active=never_active(seen_g, 0.0),
         images=fake[:SHOWN, ..., 0],
     )
 
 
-def _play(row: Row, state: State, real: Array, noise: Array, setup: Setup) -> Turn:
+def _play(run: Run, state: State, real: Array, noise: Array, setup: Setup) -> Turn:
     def generated(params: Any) -> tuple[Array, Any]:
         variables = _variables(state.generator._replace(params=params))
         fake, seen = _generator(setup).apply(variables, noise, train=True, mutable=["batch_stats"])
@@ -188,7 +192,7 @@ def _play(row: Row, state: State, real: Array, noise: Array, setup: Setup) -> Tu
         player, logits = state.discriminator._replace(params=params), []
         for x in (real, fake):
             one, seen = _discriminator(setup).apply(
-                _variables(player), x, row.negative_slope, train=True, mutable=["batch_stats"]
+                _variables(player), x, run.negative_slope, train=True, mutable=["batch_stats"]
             )
             player = player._replace(statistics=seen.get("batch_stats", {}))
             logits.append(one)

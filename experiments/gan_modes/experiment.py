@@ -26,20 +26,21 @@ References:
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from pydantic.dataclasses import dataclass
 
 from experiments.gan_modes import mixtures
 from experiments.gan_modes.report import report
-from experiments.gan_modes.training import Architecture, Look, Row, train
-from experiments.lab.run import cli, devices, interrupt, store
+from experiments.gan_modes.training import Architecture, Evaluation, Run, train
+from experiments.lab.run import cli, store
 from experiments.lab.run.errors import LabError
-from experiments.lab.run.experiment import Flags, carry_out, settings_of
+from experiments.lab.run.experiment import carry_out
+from experiments.lab.run.settings import Count, Flags, Several, Widths
 from experiments.lab.run.sweep import Group
 
 NAME = "gan_modes"
@@ -60,7 +61,7 @@ ARMS = {
 OPTIMIZERS = {"pacgan": (1e-4, 0.8), "fast": (1e-3, 0.5)}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Config(Flags):
     """Which networks are trained on what, and where it is written."""
 
@@ -68,19 +69,19 @@ class Config(Flags):
     """The folder of the run: rows, plots and page.
     A folder that holds a run of other settings is refused, not overwritten."""
 
-    seeds: int = 10
+    seeds: Count = 10
     """Pairs of networks, of seed 0, 1, 2, ..., per combination."""
 
-    steps: int = 5000
+    steps: Count = 5000
     """Training steps, each of both players at once."""
 
-    mixtures: tuple[Literal["ring", "grid"], ...] = ("ring", "grid")
+    mixtures: Several[Literal["ring", "grid"]] = ("ring", "grid")
     """ring: 8 modes on the unit circle, standard deviation 0.01; grid: 25 modes 2 apart, 0.05."""
 
-    optimizers: tuple[Literal["pacgan", "fast"], ...] = ("pacgan", "fast")
+    optimizers: Several[Literal["pacgan", "fast"]] = ("pacgan", "fast")
     """pacgan: Adam with learning rate 1e-4 and b1 0.8; fast: 1e-3 and 0.5."""
 
-    arms: tuple[Arm, ...] = (
+    arms: Several[Arm] = (
         "relu",
         "discriminator_0.01",
         "discriminator_0.2",
@@ -90,20 +91,26 @@ class Config(Flags):
     )
     """Who has which slope; the player that is not named has ReLU. relu is what the others are compared with."""
 
-    generator: tuple[int, ...] = (64, 64)
+    generator: Widths = (64, 64)
     """The widths of the generator's hidden layers."""
 
-    discriminator: tuple[int, ...] = (64, 64, 64)
+    discriminator: Widths = (64, 64, 64)
     """The widths of the discriminator's hidden layers."""
 
-    batch_size: int = 100
+    batch_size: Count = 100
     """Samples of the mixture per step, and as many generated ones."""
 
-    samples: int = 2500
-    """Generated samples of each look, on which modes are counted."""
+    samples: Count = 2500
+    """Generated samples of each evaluation, on which modes are counted."""
 
-    looks: int = 20
-    """How often it is looked at the networks, besides the look before training."""
+    looks: Count = 20
+    """How many times the networks are evaluated during training, not counting the evaluation before it."""
+
+    def __post_init__(self) -> None:
+        if self.steps % self.looks:
+            raise LabError(f"--steps is {self.steps}: give a multiple of --looks, {self.looks}.")
+        if self.arms[0] != "relu":
+            raise LabError(f"--arms is {self.arms}: begin with relu, which the others are compared with.")
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -122,10 +129,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 def groups_of(config: Config) -> list[Group]:
     """One compiled program per mixture, for all arms and optimisers; seeds outermost."""
     table = itertools.product(range(config.seeds), config.optimizers, config.arms)
-    rows = []
+    runs = []
     for seed, name, arm in table:
         slope_d, slope_g, rate, decay = map(np.float32, (*ARMS[arm], *OPTIMIZERS[name]))
-        rows.append(Row(slope_d, slope_g, rate, decay, np.uint32(seed)))
+        runs.append(Run(slope_d, slope_g, rate, decay, np.uint32(seed)))
     architecture = Architecture(
         config.generator,
         config.discriminator,
@@ -138,32 +145,32 @@ def groups_of(config: Config) -> list[Group]:
         Group(
             mixture,
             functools.partial(train, architecture=architecture, mixture=mixture),
-            rows,
+            runs,
             functools.partial(to_records, config, mixture),
         )
         for mixture in config.mixtures
     ]
 
 
-def to_records(config: Config, mixture: str, row: Row, life: Look) -> list[store.Record]:
-    """A row for every look at a pair; the last one of seed 0 keeps samples."""
-    optimizer = next(name for name, (rate, _) in OPTIMIZERS.items() if np.float32(rate) == row.learning_rate)
-    slopes = row.discriminator_slope, row.generator_slope
+def to_records(config: Config, mixture: str, run: Run, life: Evaluation) -> list[store.Record]:
+    """A record for each evaluation of a pair; the last one of seed 0 keeps samples."""
+    optimizer = next(name for name, (rate, _) in OPTIMIZERS.items() if np.float32(rate) == run.learning_rate)
+    slopes = run.discriminator_slope, run.generator_slope
     arm = next(name for name, pair in ARMS.items() if tuple(map(np.float32, pair)) == slopes)
     values = life._asdict()
     samples = values.pop("samples")
     finite = np.all([np.isfinite(value) for value in values.values()], axis=0).reshape(-1)
     shown = (
-        np.round(np.asarray(samples[-1], np.float64), 3).tolist() if row.seed == 0 and finite[-1] else None
+        np.round(np.asarray(samples[-1], np.float64), 3).tolist() if run.seed == 0 and finite[-1] else None
     )
     return [
         {
             "mixture": mixture,
             "optimizer": optimizer,
             "arm": arm,
-            "discriminator_slope": store.number(row.discriminator_slope),
-            "generator_slope": store.number(row.generator_slope),
-            "seed": int(row.seed),
+            "discriminator_slope": store.number(run.discriminator_slope),
+            "generator_slope": store.number(run.generator_slope),
+            "seed": int(run.seed),
             "step": place * config.steps // config.looks,
             **{name: store.number(value[place], 5) for name, value in values.items()},
             "diverged": not bool(finite[: place + 1].all()),
@@ -173,36 +180,12 @@ def to_records(config: Config, mixture: str, row: Row, life: Look) -> list[store
     ]
 
 
-def check(config: Config) -> None:
-    """Raises a LabError that says what is wrong with a configuration, if anything is."""
-    at_least_one = (lambda value: value >= 1, "give 1 or more")
-    settings_of(
-        config,
-        dict.fromkeys(("seeds", "steps", "batch_size", "samples", "looks"), at_least_one)
-        | {
-            "mixtures": (lambda value: value in MIXTURES, f"give some of {', '.join(MIXTURES)}"),
-            "optimizers": (lambda value: value in OPTIMIZERS, f"give some of {', '.join(OPTIMIZERS)}"),
-            "arms": (lambda value: value in ARMS, f"give some of {', '.join(ARMS)}"),
-        },
-    )
-    if config.steps % config.looks:
-        raise LabError(f"--steps is {config.steps}: give a multiple of --looks, {config.looks}.")
-    if config.arms[0] != "relu":
-        raise LabError(f"--arms is {config.arms}: begin with relu, which the others are compared with.")
-    for name in ("generator", "discriminator"):
-        if not (widths := getattr(config, name)) or min(widths) < 1:
-            raise LabError(f"--{name} is {widths}: give one or more layers of a width of 1 or more.")
-
-
 def run(config: Config) -> None:
     """The experiment from its settings to its report."""
-    check(config)
     data = {name: make() for name, make in MIXTURES.items()}
     report(config, carry_out(NAME, config, groups_of(config), data, "pairs of networks"))
 
 
 def main() -> None:
     """The command line."""
-    config = cli.parse(Config, PRESETS, prog=f"python -m experiments.{NAME}", description=__doc__)
-    devices.use_all_cores()
-    interrupt.enter(lambda: interrupt.interruptible(lambda: run(config)))
+    cli.start(NAME, run, Config, PRESETS, __doc__)

@@ -18,8 +18,8 @@ class Mixture(NamedTuple):
     """Equal Gaussians of one standard deviation.
 
     Attributes:
-        centers: (modes, 2).
-        sigma: the standard deviation of each coordinate.
+        centers: means of the Gaussians, (modes, 2).
+        sigma: standard deviation of each coordinate, ().
     """
 
     centers: Array | np.ndarray
@@ -30,11 +30,11 @@ class Coverage(NamedTuple):
     """How samples cover a mixture; all NaN where a sample is not finite.
 
     Attributes:
-        modes: with one sample of high quality or more, (); an integer as a float.
-        high_quality: the share of samples within three standard deviations of a mode, (). Of samples of the mixture
-            itself it is 1 - exp(-4.5) = 98.9 %.
-        reverse_kl: KL(p || uniform) of the histogram p of the samples' nearest modes, (). 0 where all modes have the
-            same share, log(modes) where one has all.
+        modes: number of modes with at least one sample of high quality, as a float, ().
+        high_quality: share of samples within three standard deviations of a mode, (). For samples of the mixture itself
+            it is 1 - exp(-4.5) = 98.9 %.
+        reverse_kl: KL(p || uniform) of the histogram p of the samples' nearest modes, (). It is 0 where all modes have
+            the same share, and log(modes) where one has all.
     """
 
     modes: Array

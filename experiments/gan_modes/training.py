@@ -1,4 +1,4 @@
-"""Generator and discriminator of points in the plane: one pair's whole life, for the shared sweep."""
+"""Trains one generator and discriminator of points in the plane, for `experiments.lab.run.sweep`."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ from experiments.gan_modes.model import Discriminator, Generator
 from experiments.lab.nets.adversarial import Player, Turn, advance, never_active, turn
 
 _NOISE = 2  # dimensions
-SHOWN = 256  # samples of each look that are kept
+SHOWN = 256  # generated samples that are kept of each evaluation
 
 
 class Architecture(NamedTuple):
-    """What all pairs of a program share.
+    """Settings that all pairs of a compiled program share.
 
     Attributes:
-        generator: the widths of its hidden layers.
-        discriminator: the widths of its hidden layers.
-        batch_size: samples of the mixture per step, and as many generated ones.
-        steps: of both players at once.
-        looks: besides the one before training, at equal distances; a divisor of the steps.
-        samples: of each look.
+        generator: widths of the generator's hidden layers.
+        discriminator: widths of the discriminator's hidden layers.
+        batch_size: number of samples of the mixture in a step, and of generated ones.
+        steps: number of training steps; each trains both networks at once.
+        evaluations: number of evaluations during training, not counting the one before it; a divisor of `steps`.
+        samples: number of generated samples in each evaluation.
     """
 
     generator: tuple[int, ...]
     discriminator: tuple[int, ...]
     batch_size: int
     steps: int
-    looks: int
+    evaluations: int
     samples: int
 
 
-class Row(NamedTuple):
+class Run(NamedTuple):
     """One pair of networks.
 
     Attributes:
-        discriminator_slope: of its activation.
-        generator_slope: of its activation.
-        learning_rate: of Adam, for both.
-        decay: Adam's first.
-        seed: of weights, samples and noise.
+        discriminator_slope: slope of the discriminator's activation, ().
+        generator_slope: slope of the generator's activation, ().
+        learning_rate: learning rate of Adam for both networks, ().
+        decay: Adam's first decay rate, beta 1, ().
+        seed: seed of weights, samples and noise, ().
     """
 
     discriminator_slope: np.float32
@@ -63,20 +63,21 @@ class Pair(NamedTuple):
     generator: Player
 
 
-class Look(NamedTuple):
-    """What is measured at one look; shapes () but for the samples.
+class Evaluation(NamedTuple):
+    """Measures of a pair at one time; every shape is () but that of the samples.
 
     Attributes:
-        modes: see `experiments.gan_modes.mixtures.Coverage`, of the generated samples, as the next two.
-        high_quality: the share of good samples.
-        reverse_kl: of the nearest modes.
-        discriminator_loss: on as many samples of the mixture and generated ones.
-        generator_loss: on those.
-        discriminator_gradient: the norm of the gradient of its loss.
-        generator_gradient: the norm of the gradient of its loss.
-        discriminator_never_active: the share of its hidden units that are never active on both.
-        generator_never_active: the share of its hidden units that are never active on the noise.
-        samples: the first of the generated ones, (shown, 2).
+        modes: number of modes that the generated samples cover; see `experiments.gan_modes.mixtures.Coverage`.
+        high_quality: share of generated samples of high quality.
+        reverse_kl: reverse KL divergence of their nearest modes.
+        discriminator_loss: the discriminator's loss on samples of the mixture and as many generated ones.
+        generator_loss: the generator's loss on the same samples.
+        discriminator_gradient: norm of the gradient of the discriminator's loss.
+        generator_gradient: norm of the gradient of the generator's loss.
+        discriminator_never_active: share of the discriminator's hidden units that are never active on both kinds of
+            samples.
+        generator_never_active: share of the generator's hidden units that are never active on the noise.
+        samples: first generated samples, (shown, 2).
     """
 
     modes: Array
@@ -92,19 +93,19 @@ class Look(NamedTuple):
 
 
 def train(
-    row: Row, everything: dict[str, mixtures.Mixture], *, architecture: Architecture, mixture: str
-) -> Look:
-    """One pair's whole life; the looks along the first axis, the first before training."""
+    run: Run, everything: dict[str, mixtures.Mixture], *, architecture: Architecture, mixture: str
+) -> Evaluation:
+    """Trains one pair; returns its evaluations along the first axis, the first before training."""
     discriminator, generator = Discriminator(architecture.discriminator), Generator(architecture.generator)
     target = everything[mixture]
     # One long vector a network: a step is some twenty small products, and every operation beside them counts.
-    rule = optax.flatten(optax.adam(row.learning_rate, row.decay))
-    start_d, start_g, steps_key, look_key = jax.random.split(jax.random.key(row.seed), 4)
+    rule = optax.flatten(optax.adam(run.learning_rate, run.decay))
+    start_d, start_g, steps_key, probe_key = jax.random.split(jax.random.key(run.seed), 4)
 
     def generate(params: Any, statistics: Any, noise: Array, *, train: bool) -> tuple[Array, Any]:
         variables = {"params": params, "batch_stats": statistics}
         fake, seen = generator.apply(
-            variables, noise, row.generator_slope, train=train, mutable=["batch_stats", "intermediates"]
+            variables, noise, run.generator_slope, train=train, mutable=["batch_stats", "intermediates"]
         )
         return fake, seen
 
@@ -112,7 +113,7 @@ def train(
         logits, seen = discriminator.apply(
             {"params": params},
             jnp.concatenate([real, fake]),
-            row.discriminator_slope,
+            run.discriminator_slope,
             mutable=["intermediates"],
         )
         return (logits[: len(real)], logits[len(real) :]), seen
@@ -139,36 +140,36 @@ def train(
             discriminator, advance(rule, pair.generator, seen.generator_gradient, seen.generator_statistics)
         ), None
 
-    real_key, noise_key = jax.random.split(look_key)
+    real_key, noise_key = jax.random.split(probe_key)
     probe = mixtures.draw(target, real_key, architecture.samples)
     probe_noise = jax.random.normal(noise_key, (architecture.samples, _NOISE))
 
-    def look(pair: Pair) -> Look:
+    def evaluate(pair: Pair) -> Evaluation:
         seen = play(pair, probe, probe_noise)
         fake, seen_g = generate(pair.generator.params, pair.generator.statistics, probe_noise, train=False)
         _, seen_d = judge(pair.discriminator.params, probe, fake)
-        return Look(
+        return Evaluation(
             **mixtures.coverage(target, fake)._asdict(),
             discriminator_loss=seen.discriminator_loss,
             generator_loss=seen.generator_loss,
             discriminator_gradient=optax.tree.norm(seen.discriminator_gradient),
             generator_gradient=optax.tree.norm(seen.generator_gradient),
-            discriminator_never_active=never_active(seen_d, row.discriminator_slope),
-            generator_never_active=never_active(seen_g, row.generator_slope),
+            discriminator_never_active=never_active(seen_d, run.discriminator_slope),
+            generator_never_active=never_active(seen_g, run.generator_slope),
             samples=fake[:SHOWN],
         )
 
-    def between(pair: Pair, keys: Array) -> tuple[Pair, Look]:
+    def between(pair: Pair, keys: Array) -> tuple[Pair, Evaluation]:
         # Drawn before the steps: many small draws take longer than one large one.
         pair, _ = lax.scan(step, pair, jax.vmap(batch)(keys))
-        return pair, look(pair)
+        return pair, evaluate(pair)
 
     params = discriminator.init(start_d, jnp.zeros((1, 2)), 0.0)["params"]
-    begun = generator.init(start_g, jnp.zeros((1, _NOISE)), 0.0, train=False)
+    variables = generator.init(start_g, jnp.zeros((1, _NOISE)), 0.0, train=False)
     pair = Pair(
         Player(params, rule.init(params)),
-        Player(begun["params"], rule.init(begun["params"]), begun["batch_stats"]),
+        Player(variables["params"], rule.init(variables["params"]), variables["batch_stats"]),
     )
-    keys = jax.random.split(steps_key, architecture.steps).reshape(architecture.looks, -1)
-    _, looks = lax.scan(between, pair, keys)
-    return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), look(pair), looks)
+    keys = jax.random.split(steps_key, architecture.steps).reshape(architecture.evaluations, -1)
+    _, evaluations = lax.scan(between, pair, keys)
+    return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), evaluate(pair), evaluations)

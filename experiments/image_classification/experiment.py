@@ -17,7 +17,6 @@ References:
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 import math
@@ -27,19 +26,21 @@ from typing import Any, Literal
 
 import numpy as np
 from flax import linen as nn
+from pydantic.dataclasses import dataclass
 
 from experiments.image_classification import cifar10
 from experiments.image_classification.plain_cnn import PlainCNN
 from experiments.image_classification.rectifier import INITIAL_SLOPE
 from experiments.image_classification.report import report
 from experiments.image_classification.resnet import ResNet
-from experiments.image_classification.training import SHAPES, Row, Seen, begin, look, step
+from experiments.image_classification.training import SHAPES, Run, Seen, evaluate, initialise, step
 from experiments.lab.data import batches
 from experiments.lab.data import datasets as data
-from experiments.lab.run import cli, devices, interrupt, store
+from experiments.lab.run import cli, store
 from experiments.lab.run.errors import LabError
-from experiments.lab.run.experiment import Flags, carry_out, settings_of
+from experiments.lab.run.experiment import carry_out
 from experiments.lab.run.loop import Loop, loop
+from experiments.lab.run.settings import Count, Distinct, Flags, Positive, Several
 
 NAME = "image_classification"
 Network = Literal["cnn", "cnn_norm", "resnet"]
@@ -50,7 +51,7 @@ LEARNING_RATES: dict[str, tuple[float, ...]] = {"cnn": (0.05, 0.2), "cnn_norm": 
 _LOOKS = 4
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Config(Flags):
     """Which networks are trained, on what, and where it is written."""
 
@@ -58,34 +59,40 @@ class Config(Flags):
     """The folder of the run: rows, plots and page.
     A folder that holds a run of other settings is refused, not overwritten."""
 
-    seeds: int = 5
+    seeds: Count = 5
     """Networks, of seed 0, 1, 2, ..., per combination."""
 
-    steps: int = 500
+    steps: Count = 500
     """Training steps."""
 
     data: str = "auto"
     """Where the images come from: auto, embedded, system, digits, a folder of IDX files with MNIST's names, or the
     folder cifar-10-batches-bin."""
 
-    networks: tuple[Network, ...] = ("cnn", "cnn_norm", "resnet")
+    networks: Several[Network] = ("cnn", "cnn_norm", "resnet")
     """cnn: six 3x3 convolutions; cnn_norm: with batch normalisation; resnet: three residual blocks, normalised."""
 
-    activations: tuple[Activation, ...] = ("relu", "leaky_0.01", "leaky_0.2", "prelu")
+    activations: Several[Activation] = ("relu", "leaky_0.01", "leaky_0.2", "prelu")
     """relu must be among them: the others are compared with it. prelu: each channel learns its slope, from 0.25."""
 
-    width: int = 16
+    width: Count = 16
     """Channels of the first stage; each of the two after it has twice as many."""
 
-    batch_size: int = 32
+    batch_size: Count = 32
     """Images per training step."""
 
-    learning_rates: tuple[float, ...] = ()
+    learning_rates: Distinct[Positive] = ()
     """At the start, of stochastic gradient descent with momentum 0.9; it falls to 0 as a cosine.
     Without it 0.05 for all networks, and for cnn 0.2 too."""
 
-    target_loss: float = 0.6
+    target_loss: Positive = 0.6
     """The smoothed training loss whose first reaching is timed."""
+
+    def __post_init__(self) -> None:
+        if "relu" not in self.activations:
+            raise LabError(
+                f"--activations is {self.activations}: give relu too, with which they are compared."
+            )
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -129,12 +136,12 @@ def groups_of(config: Config) -> list[Loop]:
         groups.append(
             Loop(
                 network,
-                functools.partial(begin, config=config, model=model),
-                functools.partial(step, config=config, model=model),
-                functools.partial(look, model=model),
+                functools.partial(initialise, model=model, steps=config.steps, batch_size=config.batch_size),
+                functools.partial(step, model=model, steps=config.steps, target_loss=config.target_loss),
+                functools.partial(evaluate, model=model),
                 looks_of(config),
                 [
-                    Row(np.float32(SLOPES[name]), np.float32(rate), np.uint32(seed))
+                    Run(np.float32(SLOPES[name]), np.float32(rate), np.uint32(seed))
                     for seed, rate, name in table
                 ],
                 functools.partial(to_records, network, learned, config),
@@ -144,22 +151,22 @@ def groups_of(config: Config) -> list[Loop]:
 
 
 def to_records(
-    network: str, learned: bool, config: Config, row: Row, seen: Sequence[Seen]
+    network: str, learned: bool, config: Config, run: Run, seen: Sequence[Seen]
 ) -> list[store.Record]:
-    """A row for each look at a network; a list has a value per activation, in the order of the model."""
+    """A record for each evaluation of a network; a list has a value per activation, in the order of the model."""
     slopes = {np.float32(slope): name for name, slope in SLOPES.items() if name != "prelu"}
-    activation = "prelu" if learned else slopes[row.negative_slope]
+    activation = "prelu" if learned else slopes[run.negative_slope]
     records = []
     for number, at in zip(looks_of(config), seen, strict=True):
-        layers = [site.row for site in at.census]
+        layers = [site.measures for site in at.census]
         diverged = not (math.isfinite(at.test_loss) and math.isfinite(at.loss))
         records.append(
             {
                 "network": network,
                 "activation": activation,
-                "negative_slope": None if learned else store.number(row.negative_slope),
-                "learning_rate": store.number(row.learning_rate),
-                "seed": int(row.seed),
+                "negative_slope": None if learned else store.number(run.negative_slope),
+                "learning_rate": store.number(run.learning_rate),
+                "seed": int(run.seed),
                 "step": number,
                 "test_accuracy": None if diverged else store.number(at.accuracy, 6),
                 "test_loss": store.number(at.test_loss, 6),
@@ -187,27 +194,6 @@ def _rounded(value: Any) -> float | None:
     return None if value is None else store.number(value, 6)
 
 
-def check(config: Config) -> None:
-    """Raises a LabError that says what is wrong with a configuration, if anything is."""
-    at_least_one = (lambda value: value >= 1, "give 1 or more")
-    settings_of(
-        config,
-        dict.fromkeys(("seeds", "steps", "width", "batch_size"), at_least_one)
-        | {
-            "target_loss": (lambda value: 0 < value < math.inf, "give a positive number"),
-            "networks": (
-                lambda value: value in ("cnn", "cnn_norm", "resnet"),
-                "give cnn, cnn_norm or resnet",
-            ),
-            "activations": (lambda value: value in SLOPES, f"give some of {', '.join(SLOPES)}"),
-        },
-    )
-    if config.learning_rates:
-        settings_of(config, {"learning_rates": (lambda value: 0 < value < math.inf, "give positive numbers")})
-    if "relu" not in config.activations:
-        raise LabError(f"--activations is {config.activations}: give relu too, with which they are compared.")
-
-
 def load(config: Config) -> data.Dataset:
     """The images that the flags name."""
     if cifar10.is_cifar10(Path(config.data)):
@@ -218,7 +204,6 @@ def load(config: Config) -> data.Dataset:
 
 def run(config: Config) -> None:
     """The experiment from its settings to its report."""
-    check(config)
     dataset = load(config)
     dataset.require_squares()
     pixels = dataset.train_images.shape[1]
@@ -237,6 +222,4 @@ def run(config: Config) -> None:
 
 def main() -> None:
     """The command line."""
-    config = cli.parse(Config, PRESETS, prog=f"python -m experiments.{NAME}", description=__doc__)
-    devices.use_all_cores()
-    interrupt.enter(lambda: interrupt.interruptible(lambda: run(config)))
+    cli.start(NAME, run, Config, PRESETS, __doc__)

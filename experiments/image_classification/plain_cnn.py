@@ -22,9 +22,9 @@ class PlainCNN(nn.Module):
 
     Attributes:
         normalized: whether batch normalisation stands before each activation.
-        learned: as of `Rectifier`.
-        stages: channels of each convolution, between two strides.
-        classes: outputs.
+        learned: whether each channel learns its slope (PReLU).
+        stages: number of channels of each convolution, by stage; each stage begins with stride 2.
+        classes: number of outputs.
     """
 
     normalized: bool = False

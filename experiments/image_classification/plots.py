@@ -1,98 +1,64 @@
-"""The plots of the image classification: differences from ReLU, and silent channels layer by layer."""
+"""The plots of the image classification: differences from ReLU, and never-active channels layer by layer."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from experiments.lab.analysis.compared import ACTIVATIONS, NETWORKS, Cells, Measure, last, of_layer, share
+from experiments.lab.analysis import Measure, Runs
 from experiments.lab.show import plots
 
-_COLORS = {"relu": "#D55E00", "leaky_0.01": "#0072B2", "leaky_0.2": "#009E73", "prelu": "#CC79A7"}
+NETWORKS = {"cnn": "plain CNN", "cnn_norm": "plain CNN, normalised", "resnet": "ResNet"}
+ACTIVATIONS = {"relu": "ReLU", "leaky_0.01": "leaky 0.01", "leaky_0.2": "leaky 0.2", "prelu": "PReLU"}
 
 
-def against_relu(config: Any, cells: Cells) -> Any:
+def against_relu(config: Any, runs: Runs, measures: Sequence[Measure]) -> Any:
     """A panel per measure; a line per network and activation."""
-    lines = [
-        (*setting, name)
-        for setting in cells.settings
-        for name in cells.activations(*setting)
-        if name != "relu"
-    ]
-    measures: list[tuple[str, float, Measure]] = [
-        ("test accuracy, points", 100, last("test_accuracy")),
-        ("steps to the target loss", 1, last("steps_to_target")),
-        ("never active, points", 100, share("never_active")),
-    ]
+    cells = {
+        (network, rate, name): (f"{NETWORKS[network]}, {rate:g}: {ACTIVATIONS[name]}", plots.COLORS[name])
+        for network, rate, name in runs.cells
+        if name != runs.baseline
+    }
     figure, axes = plots.panels(
         1,
         len(measures),
         "Against ReLU in otherwise equal networks",
-        f"mean difference over {config.seeds} paired seeds; intervals hold for all {cells.comparisons} comparisons "
-        "together",
-        width=11.5,
-        height=1.8 + 0.34 * len(lines),
+        f"mean difference over {config.seeds} paired seeds; intervals hold for all {runs.comparisons} comparisons "
+        "together; hollow: not shown",
+        width=12.5,
+        height=1.8 + 0.34 * max(1, len(cells)),
         sharey=True,
     )
-    for panel, (title, scale, measure) in zip(axes[0], measures, strict=True):
-        panel.axvline(0, color=plots.SOFT, linewidth=1)
-        for place, cell in enumerate(reversed(lines)):
-            one = cells.against_relu(cell, measure).scaled(scale)
-            if one.values >= 3:
-                panel.errorbar(
-                    one.mean,
-                    place,
-                    xerr=np.nan_to_num(one.half_width),
-                    fmt="o",
-                    color=_COLORS[cell[2]],
-                    capsize=3,
-                )
-            else:
-                panel.annotate(
-                    "too few pairs",
-                    (0.02, place),
-                    xycoords=("axes fraction", "data"),
-                    va="center",
-                    color=plots.SOFT,
-                )
-        panel.set_title(title, loc="left", fontweight="bold")
-    names = [f"{NETWORKS[network]}, {rate:g}: {ACTIVATIONS[name]}" for network, rate, name in reversed(lines)]
-    axes[0, 0].set_yticks(range(len(lines)), names)
-    axes[0, 0].set_ylim(-0.6, len(lines) - 0.4)
+    plots.differences(axes[0], runs, measures, cells)
+    for panel, measure in zip(axes[0], measures, strict=True):
+        panel.set_title(measure.title, loc="left", fontweight="bold")
     return figure
 
 
-def over_layers(config: Any, cells: Cells) -> Any:
+def over_layers(config: Any, runs: Runs) -> Any:
     """A panel per network."""
     figure, axes = plots.panels(
         1,
-        len(cells.settings),
+        len(runs.settings),
         "Never-active channels, layer by layer",
         f"after {config.steps:,} steps; {config.seeds} seeds, bars: 95 % intervals",
-        width=max(6.5, 3.2 * len(cells.settings)),
+        width=max(7.5, 3.2 * len(runs.settings)),
         height=4.2,
         sharey=True,
     )
-    for panel, (network, rate) in zip(axes[0], cells.settings, strict=True):
-        for place, activation in enumerate(cells.activations(network, rate)):
-            life = cells.lives[network, rate, activation]
-            layers = range(len(next(iter(life.values()))[-1]["channels"]))
-            values = [
-                cells.mean((network, rate, activation), of_layer("never_active", layer)) for layer in layers
-            ]
+    for panel, (network, rate) in zip(axes[0], runs.settings, strict=True):
+        for place, activation in enumerate(runs.arms):
+            found = runs.layers((network, rate, activation), "never_active")
+            points = [one.scaled(100) for one in found]
             style = {
-                "color": _COLORS[activation],
+                "color": plots.COLORS[activation],
                 "marker": "os^D"[place],
                 "label": ACTIVATIONS[activation],
             }
-            points = [value.scaled(100) for value in values]
-            plots.points_with_bars(
-                panel, [layer + 1 for layer in layers], points, style, [False] * len(points)
-            )
+            plots.points_with_bars(panel, range(1, len(points) + 1), points, style, [False] * len(points))
         panel.set_title(f"{NETWORKS[network]}, {rate:g}", loc="left", fontweight="bold")
         panel.set_xlabel("layer")
     axes[0, 0].set_ylabel("never-active channels, %")
     axes[0, 0].set_ylim(bottom=0)
-    plots.legend(figure, axes[0, 0])
+    plots.legend(figure)
     return figure

@@ -21,9 +21,9 @@ class ResNet(nn.Module):
     """A convolution, basic blocks, the average over the image, and a dense layer.
 
     Attributes:
-        learned: as of `Rectifier`.
-        stages: channels of each block, between two strides.
-        classes: outputs.
+        learned: whether each channel learns its slope (PReLU).
+        stages: number of channels of each block, by stage; each stage but the first begins with stride 2.
+        classes: number of outputs.
     """
 
     learned: bool = False

@@ -1,8 +1,8 @@
-"""The training of one image classifier: its state, a step, and a look at it; for `experiments.lab.run.loop`."""
+"""How one image classifier is initialised, trained and evaluated, for `experiments.lab.run.loop`."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -19,32 +19,13 @@ SHAPES = {784: (28, 28, 1), 64: (8, 8, 1), 3072: (cifar10.SIDE, cifar10.SIDE, ci
 _SMOOTHING = 0.98  # of the training loss: the mean of about the last 50 batches
 
 
-class Settings(Protocol):
-    """What the training takes from an experiment's configuration."""
-
-    @property
-    def steps(self) -> int:
-        """Of the training."""
-        ...
-
-    @property
-    def batch_size(self) -> int:
-        """Images per step."""
-        ...
-
-    @property
-    def target_loss(self) -> float:
-        """Whose first reaching is timed."""
-        ...
-
-
-class Row(NamedTuple):
+class Run(NamedTuple):
     """One network.
 
     Attributes:
-        negative_slope: of its activation; unused by PReLU.
-        learning_rate: at the start.
-        seed: of weights and batches.
+        negative_slope: slope of the activation, (); unused by PReLU.
+        learning_rate: learning rate of the first step, ().
+        seed: seed of weights and batches, ().
     """
 
     negative_slope: np.float32
@@ -56,13 +37,13 @@ class State(NamedTuple):
     """A network in training.
 
     Attributes:
-        params: its weights.
-        statistics: of its normalisation; empty without.
-        momentum: the optimiser's state.
-        order: (steps, batch), the images of each step.
-        number: steps taken.
-        loss: the smoothed training loss.
-        reached: the step after which that was first at the target; -1 before.
+        params: weights of the network, a pytree.
+        statistics: running statistics of its normalisation, a pytree; empty without normalisation.
+        momentum: state of the optimiser, a pytree.
+        order: indices of the images of each step, (steps, batch).
+        number: number of steps taken, ().
+        loss: smoothed training loss, ().
+        reached: step after which the smoothed loss was first at the target, (); -1 before.
     """
 
     params: Any
@@ -75,14 +56,14 @@ class State(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What a look measures, on all test images.
+    """Measures of a network on all test images.
 
     Attributes:
-        accuracy: of the predictions.
-        test_loss: the mean cross-entropy.
-        loss: the smoothed training loss.
-        reached: as in `State`.
-        census: of the activations.
+        accuracy: share of correct predictions, ().
+        test_loss: mean cross-entropy, ().
+        loss: smoothed training loss, ().
+        reached: step after which the smoothed loss was first at the target, (); -1 before.
+        census: counts of the channels of every activation.
     """
 
     accuracy: Array
@@ -97,21 +78,21 @@ def pictures(images: batches.Images, chosen: Array | np.ndarray) -> Array:
     return images.standardize(chosen).reshape(-1, *SHAPES[chosen.shape[-1]])
 
 
-def rule_of(row: Row, config: Settings) -> optax.GradientTransformation:
-    """The optimiser."""
-    decay = optax.cosine_decay_schedule(1.0, config.steps)
-    return optax.sgd(lambda number: row.learning_rate * decay(number), momentum=0.9)
+def optimizer_of(run: Run, steps: int) -> optax.GradientTransformation:
+    """Gradient descent with momentum 0.9, its learning rate falling to 0 as a cosine."""
+    decay = optax.cosine_decay_schedule(1.0, steps)
+    return optax.sgd(lambda number: run.learning_rate * decay(number), momentum=0.9)
 
 
-def begin(row: Row, images: batches.Images, *, config: Settings, model: nn.Module) -> State:
-    """Weights, and the order of the batches."""
-    start_key, batch_key = jax.random.split(jax.random.key(row.seed))
-    variables = model.init(start_key, pictures(images, images.train_images[:1]), row.negative_slope)
-    order = batches.shuffled_epochs(batch_key, len(images.train_images), config.steps, config.batch_size)
+def initialise(run: Run, images: batches.Images, *, model: nn.Module, steps: int, batch_size: int) -> State:
+    """The initial weights, and the order of the batches."""
+    start_key, batch_key = jax.random.split(jax.random.key(run.seed))
+    variables = model.init(start_key, pictures(images, images.train_images[:1]), run.negative_slope)
+    order = batches.shuffled_epochs(batch_key, len(images.train_images), steps, batch_size)
     return State(
         variables["params"],
         variables.get("batch_stats", {}),
-        rule_of(row, config).init(variables["params"]),
+        optimizer_of(run, steps).init(variables["params"]),
         order,
         jnp.int32(0),
         jnp.float32(0),
@@ -119,7 +100,9 @@ def begin(row: Row, images: batches.Images, *, config: Settings, model: nn.Modul
     )
 
 
-def step(row: Row, state: State, images: batches.Images, *, config: Settings, model: nn.Module) -> State:
+def step(
+    run: Run, state: State, images: batches.Images, *, model: nn.Module, steps: int, target_loss: float
+) -> State:
     """One training step."""
     chosen = state.order[state.number]
     x = pictures(images, jnp.asarray(images.train_images)[chosen])
@@ -127,17 +110,17 @@ def step(row: Row, state: State, images: batches.Images, *, config: Settings, mo
 
     def loss_of(params: Any) -> tuple[Array, Any]:
         variables = {"params": params, "batch_stats": state.statistics}
-        logits, changed = model.apply(variables, x, row.negative_slope, mutable=["batch_stats"])
+        logits, changed = model.apply(variables, x, run.negative_slope, mutable=["batch_stats"])
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
         return loss, changed.get("batch_stats", {})
 
     (loss, statistics), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-    updates, momentum = rule_of(row, config).update(gradient, state.momentum, state.params)
+    updates, momentum = optimizer_of(run, steps).update(gradient, state.momentum, state.params)
     number = state.number + 1
-    # The first losses weigh as if each had been seen alone, so that the mean begins unbiased.
+    # Dividing by the sum of the weights so far keeps the mean of the first few losses unbiased.
     weight = (1 - _SMOOTHING) / (1 - _SMOOTHING**number)
     smoothed = state.loss + weight * (loss - state.loss)
-    now = (state.reached < 0) & (smoothed <= config.target_loss)
+    now = (state.reached < 0) & (smoothed <= target_loss)
     return State(
         optax.apply_updates(state.params, updates),
         statistics,
@@ -149,11 +132,11 @@ def step(row: Row, state: State, images: batches.Images, *, config: Settings, mo
     )
 
 
-def look(row: Row, state: State, images: batches.Images, *, model: nn.Module) -> Seen:
+def evaluate(run: Run, state: State, images: batches.Images, *, model: nn.Module) -> Seen:
     """The network on the test images, in evaluation mode."""
 
     def forward(variables: Any, x: Array) -> Array:
-        return cast(Array, model.apply(variables, x, row.negative_slope, train=False))
+        return cast(Array, model.apply(variables, x, run.negative_slope, train=False))
 
     variables = {"params": state.params, "batch_stats": state.statistics}
     logits, census = value_and_census(forward)(variables, pictures(images, images.test_images))

@@ -16,7 +16,6 @@ References:
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 import math
@@ -28,23 +27,26 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array, lax
+from pydantic.dataclasses import dataclass
 
 from experiments.lab.data import batches
 from experiments.lab.data import datasets as data
-from experiments.lab.nets.mlp import MLP, cross_entropy, look
-from experiments.lab.nets.watch import unwatched, watch
-from experiments.lab.run import cli, devices, interrupt, store
+from experiments.lab.nets.layers import measures_of
+from experiments.lab.nets.mlp import MLP, cross_entropy, losses_and_logits
+from experiments.lab.run import cli, store
 from experiments.lab.run.errors import LabError
-from experiments.lab.run.experiment import Flags, carry_out, check_hidden, settings_of
+from experiments.lab.run.experiment import carry_out
+from experiments.lab.run.settings import Count, Distinct, Finite, Flags, Positive, Several, Widths
 from experiments.lab.run.sweep import Group
 from experiments.learning_rate_map.report import report
+from jax_leaky import value_and_census
 
 NAME = "learning_rate_map"
 OPTIMIZERS = {"sgd": functools.partial(optax.sgd, momentum=0.9), "adam": optax.adam}
 LEARNING_RATES = {"sgd": (0.001, 0.003, 0.01, 0.03, 0.1), "adam": (0.0003, 0.001, 0.003, 0.01, 0.03)}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Config(Flags):
     """What is trained, on what, and where it is written."""
 
@@ -52,36 +54,42 @@ class Config(Flags):
     """The folder of the run: rows, plots and page.
     A folder that holds a run of other settings is refused, not overwritten."""
 
-    seeds: int = 10
+    seeds: Count = 10
     """Networks, of seed 0, 1, 2, ..., per combination."""
 
-    steps: int = 256
+    steps: Count = 256
     """Training steps of each network."""
 
     data: str = "auto"
     """Where the images come from: auto, embedded, system, digits, or a folder of IDX files with MNIST's names."""
 
-    negative_slopes: tuple[float, ...] = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3)
+    negative_slopes: Several[Finite] = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3)
     """The slopes of LeakyReLU; 0 is ReLU, with which the others are compared, and must be among them."""
 
-    optimizers: tuple[Literal["sgd", "adam"], ...] = ("sgd", "adam")
+    optimizers: Several[Literal["sgd", "adam"]] = ("sgd", "adam")
     """sgd has momentum 0.9."""
 
-    learning_rates: tuple[float, ...] = ()
+    learning_rates: Distinct[Positive] = ()
     """Learning rates for every optimiser.
     Without it each has its own five, from too low to too high: 0.001 to 0.1 for sgd, 0.0003 to 0.03 for adam."""
 
-    hidden: tuple[int, ...] = (128, 128, 128, 128)
+    hidden: Widths = (128, 128, 128, 128)
     """The widths of the hidden layers."""
 
-    batch_size: int = 128
+    batch_size: Count = 128
     """Images per training step."""
 
-    target_loss: float = 0.7
+    target_loss: Positive = 0.7
     """The mean cross-entropy on the test images whose first reaching is timed."""
 
-    every: int = 8
-    """Training steps between two looks at the test loss."""
+    every: Count = 8
+    """Training steps between two evaluations of the test loss."""
+
+    def __post_init__(self) -> None:
+        if 0.0 not in self.negative_slopes:
+            raise LabError(
+                f"--negative-slopes is {self.negative_slopes}: give 0 too, ReLU, with which they are compared."
+            )
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -97,7 +105,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-class Row(NamedTuple):
+class Run(NamedTuple):
     """One network."""
 
     negative_slope: np.float32
@@ -106,12 +114,12 @@ class Row(NamedTuple):
 
 
 class Life(NamedTuple):
-    """What is kept of a network.
+    """Records of one network's training.
 
     Attributes:
-        losses: the test loss every few steps, from step 0: (looks,).
-        accuracy: on the test images at the end.
-        never_active: the share of each hidden layer's units, before training and after: (2, layers).
+        losses: mean cross-entropy on the test images every few steps, from step 0, (evaluations,).
+        accuracy: share of the test images that are classified correctly at the end, ().
+        never_active: share of each hidden layer's units that are never active, before and after training, (2, layers).
     """
 
     losses: Array
@@ -119,11 +127,11 @@ class Life(NamedTuple):
     never_active: Array
 
 
-def train(row: Row, images: batches.Images, *, config: Config, optimizer: str) -> Life:
-    """One network's whole life."""
-    model, slope = MLP(config.hidden), row.negative_slope
-    rule = OPTIMIZERS[optimizer](row.learning_rate)
-    start_key, batch_key = jax.random.split(jax.random.key(row.seed))
+def train(run: Run, images: batches.Images, *, config: Config, optimizer: str) -> Life:
+    """Trains one network from its initialisation."""
+    model, slope = MLP(config.hidden), run.negative_slope
+    rule = OPTIMIZERS[optimizer](run.learning_rate)
+    start_key, batch_key = jax.random.split(jax.random.key(run.seed))
     params = model.start(start_key, images.train_images.shape[1])
     spans = -(-config.steps // config.every)
     order = batches.shuffled_epochs(
@@ -143,9 +151,11 @@ def train(row: Row, images: batches.Images, *, config: Config, optimizer: str) -
         return carry, cross_entropy(model, carry[0], probe, images.test_labels, slope)
 
     def at(params: Any) -> tuple[Array, Array]:
-        seen = look(model, params, probe, images.test_labels, slope)
-        layers, _ = watch(seen, slope, unwatched(config.hidden), True)
-        return (seen.logits.argmax(-1) == images.test_labels).mean(), layers["never_active"]
+        # With gradients, so that a network whose loss has diverged has no measures in any layer.
+        (_, logits), census = value_and_census(losses_and_logits, gradients=True)(
+            model, params, probe, images.test_labels, slope
+        )
+        return (logits.argmax(-1) == images.test_labels).mean(), measures_of(census)["never_active"]
 
     first = cross_entropy(model, params, probe, images.test_labels, slope)
     ordered = order.reshape(spans, config.every, config.batch_size)
@@ -161,14 +171,14 @@ def groups_of(config: Config) -> list[Group]:
     for optimizer in config.optimizers:
         rates = config.learning_rates or LEARNING_RATES[optimizer]
         table = itertools.product(range(config.seeds), rates, config.negative_slopes)
-        rows = [Row(np.float32(slope), np.float32(rate), np.uint32(seed)) for seed, rate, slope in table]
+        runs = [Run(np.float32(slope), np.float32(rate), np.uint32(seed)) for seed, rate, slope in table]
         life = functools.partial(train, config=config, optimizer=optimizer)
-        groups.append(Group(optimizer, life, rows, functools.partial(to_records, optimizer, config)))
+        groups.append(Group(optimizer, life, runs, functools.partial(to_records, optimizer, config)))
     return groups
 
 
-def to_records(optimizer: str, config: Config, row: Row, life: Life) -> list[store.Record]:
-    """The row of one network; a diverged one has no measures."""
+def to_records(optimizer: str, config: Config, run: Run, life: Life) -> list[store.Record]:
+    """The record of one network; a diverged one has no measures."""
     widths = np.array(config.hidden, np.float64)
     before, after = life.never_active.astype(np.float64) @ widths / widths.sum()
     diverged = not (np.isfinite(life.losses).all() and math.isfinite(after))
@@ -176,9 +186,9 @@ def to_records(optimizer: str, config: Config, row: Row, life: Life) -> list[sto
     return [
         {
             "optimizer": optimizer,
-            "learning_rate": store.number(row.learning_rate),
-            "negative_slope": store.number(row.negative_slope),
-            "seed": int(row.seed),
+            "learning_rate": store.number(run.learning_rate),
+            "negative_slope": store.number(run.negative_slope),
+            "seed": int(run.seed),
             "never_active": None if diverged else store.number(after, 6),
             "change": None if diverged else store.number(after - before, 6),
             "accuracy": None if diverged else store.number(life.accuracy, 6),
@@ -189,30 +199,8 @@ def to_records(optimizer: str, config: Config, row: Row, life: Life) -> list[sto
     ]
 
 
-def check(config: Config) -> None:
-    """Raises a LabError that says what is wrong with a configuration, if anything is."""
-    at_least_one = (lambda value: value >= 1, "give 1 or more")
-    settings_of(
-        config,
-        dict.fromkeys(("seeds", "steps", "batch_size", "every"), at_least_one)
-        | {
-            "optimizers": (lambda value: value in OPTIMIZERS, f"give some of {', '.join(OPTIMIZERS)}"),
-            "negative_slopes": (math.isfinite, "give finite numbers"),
-            "target_loss": (lambda value: 0 < value < math.inf, "give a positive number"),
-        },
-    )
-    if config.learning_rates:
-        settings_of(config, {"learning_rates": (lambda value: 0 < value < math.inf, "give positive numbers")})
-    if 0.0 not in config.negative_slopes:
-        raise LabError(
-            f"--negative-slopes is {config.negative_slopes}: give 0 too, ReLU, with which they are compared."
-        )
-    check_hidden(config.hidden)
-
-
 def run(config: Config) -> None:
     """The experiment from its settings to its report."""
-    check(config)
     dataset = data.load(config.data, full=config.full)
     images = batches.images_of(dataset)
     outcome = carry_out(NAME, config, groups_of(config), images, "networks", data_sha256=dataset.sha256)
@@ -221,6 +209,4 @@ def run(config: Config) -> None:
 
 def main() -> None:
     """The command line."""
-    config = cli.parse(Config, PRESETS, prog=f"python -m experiments.{NAME}", description=__doc__)
-    devices.use_all_cores()
-    interrupt.enter(lambda: interrupt.interruptible(lambda: run(config)))
+    cli.start(NAME, run, Config, PRESETS, __doc__)

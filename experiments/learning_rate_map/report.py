@@ -5,15 +5,25 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from experiments.lab.analysis.learning_rate_map_cells import MEASURES, Cells, cells_of, relu_of
-from experiments.lab.analysis.paired import is_shown
-from experiments.lab.analysis.verdict import Finding, verdict_table
+import numpy as np
+import pandas as pd
+
+from experiments.lab.analysis import DASH, Cell, Finding, Measure, Runs, fisher, last
 from experiments.lab.run.experiment import Outcome, write_up
 from experiments.lab.show import plots
-from experiments.lab.show.table import Table
-from experiments.learning_rate_map.plots import maps
+from experiments.lab.show.table import Table, verdict_table
+from experiments.learning_rate_map.plots import maps, typical_half_width
 
 TITLE = "Where does LeakyReLU learn faster or better than ReLU?"
+MEASURES = {
+    "never_active": Measure("never-active units", last("never_active"), more_is_better=False),
+    "change": Measure("change from start", last("change"), more_is_better=False),
+    "accuracy": Measure("test accuracy", last("accuracy")),
+    # Of diverged networks too: one that does not reach the target counts as one that takes all steps.
+    "steps": Measure(
+        "steps to the target loss", last("restricted_steps"), 1, 0, more_is_better=False, of_diverged=True
+    ),
+}
 _HEADERS = [measure.name.replace(" ", "\n", 1) for measure in MEASURES.values()]
 _CAPTION = (
     "Difference from ReLU, mean over seeds. Coloured, bold and with a star: the corrected interval leaves out 0; green "
@@ -21,28 +31,35 @@ _CAPTION = (
 )
 
 
+def runs_of(records: Any, steps: int) -> Runs:
+    """The runs of so many training steps, compared by slope with ReLU at the same optimiser and learning rate."""
+    frame = pd.DataFrame(records)
+    frame["restricted_steps"] = frame["steps_to_target"].astype(float).fillna(steps)
+    return Runs(frame, "negative_slope", ("optimizer", "learning_rate"))
+
+
 def report(config: Any, outcome: Outcome, source: str, samples: int) -> None:
     """Prints the tables and writes everything but the rows."""
-    cells = cells_of(outcome.records, config.steps)
+    runs = runs_of(outcome.records, config.steps)
     lead = [
         "Each slope is compared with ReLU at the same optimiser and learning rate, pair by pair: networks of one seed "
         "share their first weights and their batches. A difference is shown where its interval leaves out 0; the "
-        f"intervals of each measure are corrected (Bonferroni) for its {cells.comparisons} comparisons, not for those "
+        f"intervals of each measure are corrected (Bonferroni) for its {runs.comparisons} comparisons, not for those "
         "of all measures together.",
         f"Hidden layers {'-'.join(map(str, config.hidden))}, {config.steps:,} steps of batch {config.batch_size}, "
-        f"{cells.seeds} of each combination; never active and accuracy on n = {samples:,} test images at the end, "
+        f"{runs.seeds} of each combination; never active and accuracy on n = {samples:,} test images at the end, "
         "of networks that did not diverge.",
         f"Steps to a test loss of {config.target_loss:g}: a network that does not reach it, or diverges, counts as one "
         f"that takes {config.steps:,} (the restricted mean of survival analysis), so that no failure is left out. The "
-        f"loss is looked at every {config.every} steps: a smaller difference in a pair is not seen, and "
-        f"+0 ± 0 means that each pair reached it between the same two looks.",
+        f"loss is evaluated every {config.every} steps: a smaller difference in a pair is not seen, and "
+        f"+0 ± 0 means that each pair reached it between the same two evaluations.",
         f"Data: {source}.",
     ]
     tables = [
-        verdicts(cells),
-        counts_table(cells),
-        differences_table(cells),
-        means_table(cells),
+        verdicts(runs),
+        counts_table(runs),
+        differences_table(runs),
+        means_table(runs),
     ]
     write_up(
         "learning_rate_map",
@@ -51,21 +68,25 @@ def report(config: Any, outcome: Outcome, source: str, samples: int) -> None:
         title=TITLE,
         lead=lead,
         tables=[table for table in tables if table.rows],
-        figures=[("maps.png", _CAPTION, lambda: maps(cells))] if cells.slopes else [],
+        figures=[("maps.png", _CAPTION, lambda: maps(runs, list(MEASURES.values()), config.steps))]
+        if len(runs.arms) > 1
+        else [],
     )
 
 
-def verdicts(cells: Cells) -> Table:
+def verdicts(runs: Runs) -> Table:
     """What was published of the slopes, at each optimiser's best learning rate for ReLU."""
     findings = []
-    for optimizer in cells.optimizers:
-        best = max(cells.rates(optimizer), key=lambda rate: _accuracy(cells, optimizer, rate))
+    for optimizer in dict.fromkeys(setting[0] for setting in runs.settings):
+        rates = sorted(rate for name, rate in runs.settings if name == optimizer)
+        of_relu = [runs.mean((optimizer, rate, 0.0), MEASURES["accuracy"]).mean for rate in rates]
+        best = rates[int(np.argmax(np.nan_to_num(of_relu, nan=-1.0)))]
         for slope, published, low, high in (
             (0.01, "like ReLU (Maas et al.)", -0.01, 0.01),
             (0.2, "better than ReLU (Xu et al.)", 0.0, 1.0),
         ):
-            if (optimizer, best, slope) in cells.lives:
-                ours = cells.against_relu((optimizer, best, slope), "accuracy")
+            if (optimizer, best, slope) in runs.cells:
+                ours = runs.difference((optimizer, best, slope), MEASURES["accuracy"])
                 what = f"leaky {slope:g} - ReLU, test accuracy, {optimizer} at {best:g}"
                 findings.append(Finding(what, published, ours, low, high, 1, 100, whole=slope == 0.2))
     return verdict_table(
@@ -80,59 +101,65 @@ def verdicts(cells: Cells) -> Table:
     )
 
 
-def counts_table(cells: Cells) -> Table:
+def counts_table(runs: Runs) -> Table:
     """In how many combinations a slope is shown to be better or worse."""
     lines = []
-    for slope in cells.slopes:
-        here = [cell for cell in cells.lives if cell[2] == slope]
-        line = [plots.activation_name(slope)]
-        line += ["{} better, {} worse".format(*cells.shown(slope, name)) for name in MEASURES]
+    for slope in runs.arms:
+        if slope == runs.baseline:
+            continue
+        here = [cell for cell in runs.cells if cell[-1] == slope]
+        shown = ["{} better, {} worse".format(*runs.shown(slope, one)) for one in MEASURES.values()]
         # Fewer or more of them than ReLU's.
-        sides = [_share(cells.diverged(cell)) - _share(cells.diverged(relu_of(cell))) for cell in here]
-        shown = [
-            side for cell, side in zip(here, sides, strict=True) if side and cells.divergence(cell) < 0.05
+        sides = [
+            _share(runs.diverged(cell)) - _share(runs.diverged(runs.base_of(cell)))
+            for cell in here
+            if divergence(runs, cell) < 0.05
         ]
-        worse = sum(side > 0 for side in shown)
-        counts = [cells.diverged(cell) for cell in here]
-        diverged = f"{sum(count for count, _ in counts)}/{sum(total for _, total in counts)}"
-        lines.append([*line, f"{len(shown) - worse} better, {worse} worse", diverged])
-    widths = ", ".join(
-        f"{cells.typical_half_width(name):.{measure.digits}f} {measure.unit} in {measure.name}"
-        for name, measure in MEASURES.items()
-        if not math.isnan(cells.typical_half_width(name))
-    )
+        worse, better = sum(side > 0 for side in sides), sum(side < 0 for side in sides)
+        diverged = "{}/{}".format(*runs.diverged(*here))
+        lines.append([plots.activation_name(slope), *shown, f"{better} better, {worse} worse", diverged])
+    widths = []
+    for one in MEASURES.values():
+        found = [runs.difference(cell, one).scaled(one.scale) for cell in runs.cells if cell[-1]]
+        width, unit = typical_half_width(found), "points" if one.scale == 100 else "steps"
+        widths += [] if math.isnan(width) else [f"{width:.{one.digits}f} {unit} in {one.name}"]
     notes = [
         "Better: fewer never-active units, a smaller rise of their share from step 0, a higher accuracy, fewer "
         "steps, fewer networks that diverge.",
-        *([f"Typical (median) half-widths of the corrected intervals: {widths}."] if widths else []),
+        *(
+            [f"Typical (median) half-widths of the corrected intervals: {', '.join(widths)}."]
+            if widths
+            else []
+        ),
         "0 better and 0 worse is no proof of equality: a difference of that size can have been missed.",
     ]
     return Table(
-        f"Shown differences from ReLU, of {len(cells.settings)} combinations of optimiser and learning rate",
+        f"Shown differences from ReLU, of {len(runs.settings)} combinations of optimiser and learning rate",
         ["activation", *(measure.name for measure in MEASURES.values()), "divergence", "networks\ndiverged"],
         lines,
         notes=notes,
     )
 
 
-def differences_table(cells: Cells) -> Table:
+def differences_table(runs: Runs) -> Table:
     """One line per combination: each measure's difference from ReLU."""
-    lines, counts, most = [], (cells.reached, cells.diverged), max(map(len, cells.lives.values()))
-    for optimizer, rate in cells.settings:
-        for slope in cells.slopes:
-            cell = optimizer, rate, slope
-            if cell not in cells.lives:
-                continue
-            line = [f"{optimizer} {rate:g}", plots.activation_name(slope)]
-            for name, measure in MEASURES.items():
-                difference = cells.against_relu(cell, name)
-                text = difference.format(measure.scale, measure.digits, sign=True)
-                line.append(text + ("*" if is_shown(difference) else ""))
-            both = cell, relu_of(cell)
-            reached, diverged = (", ".join(_of(count(one)) for one in both) for count in counts)
-            p_value = cells.divergence(cell)
-            line += [reached, diverged, f"{p_value:.2g}{'*' if p_value < 0.05 else ''}"]
-            lines.append(line)
+    lines, most = [], max(runs.diverged(cell)[1] for cell in runs.cells)
+    for cell in runs.cells:
+        if cell[-1] == runs.baseline:
+            continue
+        optimizer, rate, slope = cell
+        both = cell, runs.base_of(cell)
+        p_value = divergence(runs, cell)
+        lines.append(
+            [
+                f"{optimizer} {rate:g}",
+                plots.activation_name(slope),
+                *(one.text(runs.difference(cell, one), sign=True) for one in MEASURES.values()),
+                ", ".join(_of(runs.count(reached, one)) for one in both),
+                ", ".join(_of(runs.diverged(one)) for one in both),
+                f"{p_value:.2g}{'*' if p_value < 0.05 else ''}",
+            ]
+        )
     return Table(
         "Leaky minus ReLU, over pairs of one seed: means with corrected intervals; * where a difference is shown",
         [
@@ -145,32 +172,33 @@ def differences_table(cells: Cells) -> Table:
         ],
         lines,
         text_columns=2,
-        sections=len(cells.slopes),
+        sections=len(runs.arms) - 1,
         notes=[
             "Never active, change and accuracy: of the pairs in which neither network diverged. Where many diverge "
             "the survivors are compared, which can flatter the slope that diverges more.",
-            f"Divergence: Fisher's exact test of the two counts, its p-value times the {cells.comparisons} "
+            f"Divergence: Fisher's exact test of the two counts, its p-value times the {runs.comparisons} "
             "comparisons. It takes the networks for unpaired, which errs on the side of showing nothing if those of "
             "one seed tend to diverge together. McNemar's exact test of the pairs could give no corrected p-value "
-            f"below {min(1.0, cells.comparisons * 2.0 ** (1 - most)):.2g} with {most} of them.",
+            f"below {min(1.0, runs.comparisons * 2.0 ** (1 - most)):.2g} with {most} of them.",
         ],
     )
 
 
-def means_table(cells: Cells) -> Table:
+def means_table(runs: Runs) -> Table:
     """One line per combination: the measures themselves."""
-    lines = []
-    for optimizer, rate in cells.settings:
-        for slope in (0.0, *cells.slopes):
-            cell = optimizer, rate, slope
-            if cell not in cells.lives:
-                continue
-            line = [f"{optimizer} {rate:g}", plots.activation_name(slope)]
-            line += [
-                cells.mean(cell, name).format(measure.scale, measure.digits, sign=name == "change")
-                for name, measure in MEASURES.items()
-            ]
-            lines.append([*line, _of(cells.reached(cell)), _of(cells.diverged(cell))])
+    lines = [
+        [
+            f"{cell[0]} {cell[1]:g}",
+            plots.activation_name(cell[2]),
+            *(
+                runs.mean(cell, one).format(one.scale, one.digits, sign=name == "change")
+                for name, one in MEASURES.items()
+            ),
+            _of(runs.count(reached, cell)),
+            _of(runs.diverged(cell)),
+        ]
+        for cell in runs.cells
+    ]
     return Table(
         "Means ± 95 % intervals over seeds, not corrected",
         [
@@ -182,17 +210,22 @@ def means_table(cells: Cells) -> Table:
         ],
         lines,
         text_columns=2,
-        sections=len(cells.slopes) + 1,
+        sections=len(runs.arms),
     )
 
 
-def _accuracy(cells: Cells, optimizer: str, rate: float) -> float:
-    mean = cells.mean((optimizer, rate, 0.0), "accuracy").mean
-    return -1.0 if math.isnan(mean) else mean
+def reached(records: pd.DataFrame) -> Any:
+    """Whether each run reaches the target loss."""
+    return last("steps_to_target")(records).notna()
+
+
+def divergence(runs: Runs, cell: Cell) -> float:
+    """Fisher's exact p-value for as many diverged networks as ReLU's, corrected for all comparisons."""
+    return fisher(runs.diverged(cell), runs.diverged(runs.base_of(cell)), runs.comparisons)
 
 
 def _of(count: tuple[int, int]) -> str:
-    return f"{count[0]}/{count[1]}" if count[1] else "\N{EN DASH}"
+    return f"{count[0]}/{count[1]}" if count[1] else DASH
 
 
 def _share(count: tuple[int, int]) -> float:

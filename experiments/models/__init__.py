@@ -1,1 +1,1 @@
-"""Published networks that use LeakyReLU, in Flax Linen: a file each, the activation an attribute."""
+"""Published networks with LeakyReLU, in Flax Linen: a file each, the activation an attribute of every module."""

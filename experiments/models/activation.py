@@ -1,4 +1,4 @@
-"""What the networks take as their activation."""
+"""The type of the networks' activation, and no activation at all."""
 
 from __future__ import annotations
 

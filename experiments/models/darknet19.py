@@ -29,8 +29,8 @@ class Darknet19(nn.Module):
     """Nineteen convolutions, batch normalisation after all but the last.
 
     Attributes:
-        activation: after each normalisation.
-        classes: channels of the last convolution, which is averaged over the image.
+        activation: function that follows each normalisation.
+        classes: number of channels of the last convolution, which is averaged over the image.
     """
 
     activation: Activation = leaky_relu

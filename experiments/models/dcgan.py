@@ -22,8 +22,8 @@ class Discriminator(nn.Module):
     """Four strided convolutions, batch normalisation after all but the first, and one that spans what is left.
 
     Attributes:
-        activation: after each of the four.
-        features: their channels.
+        activation: function that follows each of the four convolutions.
+        features: number of channels of each of the four convolutions.
     """
 
     activation: Activation = leaky_relu

@@ -30,8 +30,8 @@ class DenseBlock(nn.Module):
     """Five convolutions, each of which reads the input and the outputs of all before it.
 
     Attributes:
-        activation: after the first four.
-        growth: channels that each of these adds.
+        activation: function that follows each of the first four convolutions.
+        growth: number of channels that each of these adds.
     """
 
     activation: Activation = leaky_relu
@@ -51,7 +51,7 @@ class RRDB(nn.Module):
     """Three dense blocks in a row, and the input added to their output.
 
     Attributes:
-        activation: of the dense blocks.
+        activation: function inside the dense blocks.
     """
 
     activation: Activation = leaky_relu
@@ -69,8 +69,8 @@ class RRDBNet(nn.Module):
     """An image of four times the size: RRDBs at the size of the input, and two enlargements behind them.
 
     Attributes:
-        activation: of the blocks, and after the three convolutions that follow them.
-        blocks: how many RRDBs.
+        activation: function inside the blocks and after the three convolutions that follow them.
+        blocks: number of RRDBs.
     """
 
     activation: Activation = leaky_relu
@@ -104,7 +104,7 @@ def variables_of(kernels: list[tuple[Any, Any]]) -> dict[str, Any]:
     """Flax's variables of an `RRDBNet`.
 
     Args:
-        kernels: (height, width, in, out) and the bias (out,) of each convolution, in the order in which they run.
+        kernels: kernel (height, width, in, out) and bias (out,) of each convolution, in the order in which they run.
     """
     layers = ({"kernel": kernel, "bias": bias} for kernel, bias in kernels)
     first = next(layers)

@@ -22,9 +22,9 @@ class GraphAttention(nn.Module):
     """Each node becomes the mean of its neighbours' projections, weighted by an attention per head.
 
     Attributes:
-        activation: of the logits of the attention, one per edge and head.
-        heads: how many attentions.
-        features: of each head's output.
+        activation: function of the attention's logits, one per edge and head.
+        heads: number of attention heads.
+        features: number of units in each head's output.
     """
 
     activation: Activation = leaky_relu
@@ -54,13 +54,13 @@ def random_graph(key: Array, nodes: int = 2708, edges: int = 5429, features: int
     """Arguments of the layer, of Cora's shape by default.
 
     Args:
-        key: of the randomness.
-        nodes: how many.
-        edges: how many without direction; each is taken both ways, and each node has an edge to itself.
-        features: of a node.
+        key: random key of the graph.
+        nodes: number of nodes.
+        edges: number of undirected edges; each is taken both ways, and each node has an edge to itself.
+        features: number of features of a node.
 
     Returns:
-        The nodes' features, the senders and the receivers.
+        The nodes' features (nodes, features), and the senders and the receivers of the 2 edges + nodes edges.
     """
     key, ends = jax.random.split(key)
     first, second = jax.random.randint(ends, (2, edges), 0, nodes)

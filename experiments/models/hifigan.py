@@ -24,9 +24,9 @@ class ResidualBlock(nn.Module):
     """A dilated and a plain convolution for each dilation, the activation before each, their input added.
 
     Attributes:
-        kernel: their length.
-        activation: of which.
-        dilations: of the first of each two.
+        kernel: length of the convolution kernels.
+        activation: function before each convolution.
+        dilations: dilation of the first convolution of each pair.
     """
 
     kernel: int
@@ -49,10 +49,10 @@ class Generator(nn.Module):
     """Transposed convolutions, after each the mean of residual blocks of several kernels.
 
     Attributes:
-        activation: before every convolution but the first.
-        channels: before the first upsampling; each halves them.
-        upsampling: the factor and the kernel of each.
-        kernels: of the residual blocks.
+        activation: function before every convolution but the first.
+        channels: number of channels before the first upsampling; each upsampling halves it.
+        upsampling: factor and kernel length of each upsampling.
+        kernels: kernel lengths of the residual blocks.
     """
 
     activation: Activation = leaky_relu

@@ -23,7 +23,7 @@ class Upconv7(nn.Module):
     """Seven layers without padding.
 
     Attributes:
-        activation: after the first six.
+        activation: function that follows each of the first six layers.
     """
 
     activation: Activation = leaky_relu
@@ -42,8 +42,8 @@ def variables_of(kernels: list[tuple[Any, Any]]) -> dict[str, Any]:
     """Flax's variables.
 
     Args:
-        kernels: (height, width, in, out) and the bias (out,) of each layer in order; the last one in the sense of
-            a convolution's gradient, as ncnn, PyTorch and Caffe have it.
+        kernels: kernel (height, width, in, out) and bias (out,) of each layer in order; the last kernel is stored as
+            for the gradient of a convolution, as in ncnn, PyTorch and Caffe.
     """
     *convolutions, (kernel, bias) = kernels
     layers = {f"Conv_{i}": {"kernel": k, "bias": b} for i, (k, b) in enumerate(convolutions)}

@@ -34,12 +34,12 @@ _LARGEST = 4.0  # of a size's logarithm: exp does not overflow in a network that
 
 
 class Targets(NamedTuple):
-    """What the cells are to tell.
+    """Targets of the cells.
 
     Attributes:
-        objects: (canvases, CELLS, CELLS) float32: 1 where an item's centre is.
-        boxes: (canvases, CELLS, CELLS, 4): the centre within the cell, x and y, and log width and height over TYPICAL.
-        classes: (canvases, CELLS, CELLS) int32.
+        objects: 1 where the centre of an item lies in the cell, else 0, (canvases, CELLS, CELLS) float32.
+        boxes: centre within the cell, x and y, and log of width and height over TYPICAL, (canvases, CELLS, CELLS, 4).
+        classes: class of the item, (canvases, CELLS, CELLS) int32.
     """
 
     objects: np.ndarray
@@ -51,9 +51,9 @@ class Detections(NamedTuple):
     """Boxes of one canvas or several, by falling score.
 
     Attributes:
-        boxes: (..., KEPT, 4): left, top, right, bottom in pixels.
-        scores: (..., KEPT); 0 where a box is suppressed.
-        classes: (..., KEPT).
+        boxes: left, top, right and bottom in pixels, (..., KEPT, 4).
+        scores: scores, (..., KEPT); 0 where a box is suppressed.
+        classes: classes, (..., KEPT).
     """
 
     boxes: Array

@@ -24,9 +24,9 @@ class Canvases(NamedTuple):
     """Pictures and what stands on them.
 
     Attributes:
-        pixels: (canvases, SIDE, SIDE) uint8.
-        boxes: (canvases, MOST, 4) float32: left, top, right, bottom in pixels; right and bottom are outside.
-        classes: (canvases, MOST) int32; -1 where there is no item.
+        pixels: grey values, (canvases, SIDE, SIDE) uint8.
+        boxes: left, top, right and bottom in pixels, right and bottom exclusive, (canvases, MOST, 4) float32.
+        classes: classes of the items, (canvases, MOST) int32; -1 where there is no item.
     """
 
     pixels: np.ndarray
@@ -38,10 +38,10 @@ def compose(images: np.ndarray, labels: np.ndarray, canvases: int, seed: int) ->
     """Canvases of one to four items each, the items in a shuffled order, again from the start when all are used.
 
     Args:
-        images: (items, pixels) uint8, square.
-        labels: (items,).
-        canvases: how many.
-        seed: of `RandomState`, NumPy's frozen generator.
+        images: square images, (items, pixels) uint8.
+        labels: their classes, (items,).
+        canvases: number of canvases.
+        seed: seed of `RandomState`, NumPy's frozen generator.
     """
     random = np.random.RandomState(seed)
     side = round(images.shape[1] ** 0.5)
@@ -77,7 +77,7 @@ def compose_splits(dataset: Dataset, train: int, test: int) -> tuple[Canvases, C
 
 
 def checksum(*splits: Canvases) -> str:
-    """Of all arrays."""
+    """The checksum of all arrays."""
     digest = hashlib.sha256()
     for split in splits:
         for array in split:

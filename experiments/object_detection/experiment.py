@@ -15,7 +15,6 @@ References:
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 import math
@@ -24,24 +23,35 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic.dataclasses import dataclass
 
 from experiments.lab.data import datasets as data
-from experiments.lab.run import cli, devices, interrupt, store
+from experiments.lab.run import cli, store
 from experiments.lab.run.errors import LabError
-from experiments.lab.run.experiment import Flags, carry_out, settings_of
+from experiments.lab.run.experiment import carry_out
 from experiments.lab.run.loop import Loop, loop
+from experiments.lab.run.settings import Count, Finite, Flags, Positive, Several
 from experiments.object_detection import canvases
 from experiments.object_detection.boxes import Detections, targets_of
 from experiments.object_detection.canvases import Canvases
 from experiments.object_detection.mean_average_precision import mean_average_precision, require
 from experiments.object_detection.report import report
-from experiments.object_detection.training import Data, Row, Seen, begin, look, step
+from experiments.object_detection.training import (
+    Data,
+    Run,
+    Seen,
+    evaluate,
+    initialise,
+    model_of,
+    optimizer_of,
+    step,
+)
 
 NAME = "object_detection"
 SHOWN, SHOWN_SCORE = 6, 0.3  # canvases whose boxes are kept, of seed 0, and the score from which a box is
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Config(Flags):
     """Which networks are trained, on what, and where it is written."""
 
@@ -49,32 +59,42 @@ class Config(Flags):
     """The folder of the run: rows, plots and page.
     A folder that holds a run of other settings is refused, not overwritten."""
 
-    seeds: int = 5
+    seeds: Count = 5
     """Networks, of seed 0, 1, 2, ..., per slope."""
 
-    steps: int = 1500
+    steps: Count = 1500
     """Training steps."""
 
     data: str = "auto"
     """Where the items come from: auto, embedded, system, digits, or a folder of IDX files with MNIST's names."""
 
-    negative_slopes: tuple[float, ...] = (0.0, 0.01, 0.1, 0.2)
+    negative_slopes: Several[Finite] = (0.0, 0.01, 0.1, 0.2)
     """The slopes of LeakyReLU; 0 is ReLU, with which the others are compared, and must be among them."""
 
-    train_canvases: int = 2000
+    train_canvases: Count = 2000
     """Canvases to train on, of the train images."""
 
-    test_canvases: int = 300
+    test_canvases: Count = 300
     """Canvases to score on, of the test images."""
 
-    width: int = 16
+    width: Count = 16
     """Channels of the first stage; each of the two after it has twice as many."""
 
-    batch_size: int = 16
+    batch_size: Count = 16
     """Canvases per training step."""
 
-    learning_rate: float = 0.002
+    learning_rate: Positive = 0.002
     """At the start, of Adam; it falls to 0 as a cosine."""
+
+    def __post_init__(self) -> None:
+        if 0.0 not in self.negative_slopes:
+            raise LabError(
+                f"--negative-slopes is {self.negative_slopes}: give 0 too, ReLU, with which they are compared."
+            )
+        if self.batch_size > self.train_canvases:
+            raise LabError(
+                f"--batch-size is {self.batch_size}: give at most {self.train_canvases}, the train canvases."
+            )
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -106,31 +126,38 @@ def looks_of(config: Config) -> list[int]:
 def groups_of(config: Config, truth: Canvases) -> list[Loop]:
     """One compiled step for all slopes; seeds outermost, so that a run that is cut short has whole pairs."""
     table = itertools.product(range(config.seeds), config.negative_slopes)
+    model, optimizer = model_of(config.width), optimizer_of(config.learning_rate, config.steps)
     return [
         Loop(
             "detectors",
-            functools.partial(begin, config=config),
-            functools.partial(step, config=config),
-            functools.partial(look, config=config),
+            functools.partial(
+                initialise,
+                model=model,
+                optimizer=optimizer,
+                steps=config.steps,
+                batch_size=config.batch_size,
+            ),
+            functools.partial(step, model=model, optimizer=optimizer),
+            functools.partial(evaluate, model=model),
             looks_of(config),
-            [Row(np.float32(slope), np.uint32(seed)) for seed, slope in table],
+            [Run(np.float32(slope), np.uint32(seed)) for seed, slope in table],
             functools.partial(to_records, config, truth),
         )
     ]
 
 
-def to_records(config: Config, truth: Canvases, row: Row, seen: Sequence[Seen]) -> list[store.Record]:
-    """A row for each look at a network; a list has a value per activation, in the order of the model."""
+def to_records(config: Config, truth: Canvases, run: Run, seen: Sequence[Seen]) -> list[store.Record]:
+    """A record for each evaluation of a network; a list has a value per activation, in the order of the model."""
     records = []
     for number, at in zip(looks_of(config), seen, strict=True):
-        layers = [site.row for site in at.census]
+        layers = [site.measures for site in at.census]
         diverged = not (math.isfinite(at.loss) and np.isfinite(at.found.scores).all())
         scores = (None, None) if diverged else mean_average_precision(at.found, truth)
-        shown = row.seed == 0 and number == config.steps and not diverged
+        shown = run.seed == 0 and number == config.steps and not diverged
         records.append(
             {
-                "negative_slope": store.number(row.negative_slope),
-                "seed": int(row.seed),
+                "negative_slope": store.number(run.negative_slope),
+                "seed": int(run.seed),
                 "step": number,
                 **{
                     name: None if score is None else store.number(score, 6)
@@ -170,32 +197,8 @@ def boxes_of(found: Detections) -> list[list[list[float | None]]]:
     ]
 
 
-def check(config: Config) -> None:
-    """Raises a LabError that says what is wrong with a configuration, if anything is."""
-    at_least_one = (lambda value: value >= 1, "give 1 or more")
-    settings_of(
-        config,
-        dict.fromkeys(
-            ("seeds", "steps", "train_canvases", "test_canvases", "width", "batch_size"), at_least_one
-        )
-        | {
-            "learning_rate": (lambda value: 0 < value < math.inf, "give a positive number"),
-            "negative_slopes": (math.isfinite, "give finite numbers"),
-        },
-    )
-    if 0.0 not in config.negative_slopes:
-        raise LabError(
-            f"--negative-slopes is {config.negative_slopes}: give 0 too, ReLU, with which they are compared."
-        )
-    if config.batch_size > config.train_canvases:
-        raise LabError(
-            f"--batch-size is {config.batch_size}: give at most {config.train_canvases}, the train canvases."
-        )
-
-
 def run(config: Config) -> None:
     """The experiment from its settings to its report."""
-    check(config)
     require()
     dataset = data.load(config.data, full=config.full)
     dataset.require_squares()
@@ -217,6 +220,4 @@ def run(config: Config) -> None:
 
 def main() -> None:
     """The command line."""
-    config = cli.parse(Config, PRESETS, prog=f"python -m experiments.{NAME}", description=__doc__)
-    devices.use_all_cores()
-    interrupt.enter(lambda: interrupt.interruptible(lambda: run(config)))
+    cli.start(NAME, run, Config, PRESETS, __doc__)

@@ -29,8 +29,8 @@ def mean_average_precision(found: Detections, truth: Canvases) -> tuple[float, f
     """The mean over IoU 0.5 to 0.95, and that at 0.5: (mAP, mAP50), over the classes that the truth holds.
 
     Args:
-        found: on the host; of every canvas, a score of 0 for what is no detection.
-        truth: the canvases.
+        found: detections on every canvas, on the host; a score of 0 marks what is no detection.
+        truth: canvases with their true boxes.
     """
     require()
     coco_module, cocoeval = (importlib.import_module(f"pycocotools.{name}") for name in ("coco", "cocoeval"))

@@ -23,8 +23,9 @@ class Detector(nn.Module):
     """Three stages, each of which halves the sides, and a 1x1 convolution that gives every cell its outputs.
 
     Attributes:
-        outputs: of each cell.
-        stages: channels; the kernels of a stage are 3x3 and 1x1 by turns, the first with stride 2.
+        outputs: number of outputs of each cell.
+        stages: number of channels of each convolution, by stage; kernels of a stage are 3x3 and 1x1 by turns, the first
+            with stride 2.
     """
 
     outputs: int

@@ -2,76 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from experiments.lab.analysis.paired import differences, is_shown, simultaneous
-from experiments.lab.analysis.statistics import Estimate, estimate
+from experiments.lab.analysis import Measure, Runs, last, share
 from experiments.lab.run.experiment import Outcome, write_up
-from experiments.lab.run.store import Record
 from experiments.lab.show import plots
 from experiments.lab.show.table import Table
 from experiments.object_detection.canvases import Canvases
 
 TITLE = "Does a slope help a single-stage detector?"
 _NAMES = ("top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
-Measure = Callable[[list[Record]], float | None]  # of one network's records, in the order of the steps
-Lives = dict[float, dict[int, list[Record]]]  # slope -> the records by seed
+MEASURES = {"map50": Measure("mAP 0.5", last("map50")), "map": Measure("mAP 0.5:0.95", last("map"))}
+_NEVER_ACTIVE, _DEAD, _RARE = (
+    Measure(name, last(share(name)), more_is_better=False) for name in ("never_active", "dead", "rare")
+)
 
 
-def lives_of(records: Sequence[Record]) -> Lives:
-    """The records, by what was varied."""
-    lives: Lives = {}
-    for record in records:
-        lives.setdefault(record["negative_slope"], {}).setdefault(record["seed"], []).append(record)
-    return lives
-
-
-def by_seed(lives: Lives, slope: float, measure: Measure) -> dict[int, float | None]:
-    """A measure of each seed; None of a diverged network."""
-    return {
-        seed: None if life[-1]["diverged"] else measure(life) for seed, life in lives.get(slope, {}).items()
-    }
-
-
-def mean(lives: Lives, slope: float, measure: Measure) -> Estimate:
-    """Over the seeds that have it."""
-    return estimate(list(by_seed(lives, slope, measure).values()))
-
-
-def against_relu(lives: Lives, slope: float, measure: Measure) -> Estimate:
-    """The mean difference from ReLU of the same seed; the interval is corrected for all slopes."""
-    pairs = differences(by_seed(lives, slope, measure), by_seed(lives, 0.0, measure))
-    return simultaneous(pairs, max(1, len(lives) - 1))
-
-
-def last(name: str) -> Measure:
-    """A measure at the end."""
-    return lambda life: life[-1][name]
-
-
-def share(name: str) -> Measure:
-    """Of all channels, at the end."""
-
-    def measure(life: list[Record]) -> float | None:
-        values, widths = life[-1][name], np.array(life[-1]["channels"])
-        return None if None in values else float(widths @ np.array(values) / widths.sum())
-
-    return measure
+def runs_of(records: Any) -> Runs:
+    """The runs, compared by slope with ReLU."""
+    return Runs(records, "negative_slope")
 
 
 def report(config: Any, outcome: Outcome, source: str, test: Canvases) -> None:
     """Prints the tables and writes everything but the rows."""
-    lives = lives_of(outcome.records)
-    comparisons = max(1, len(lives) - 1)
+    runs = runs_of(outcome.records)
     samples = min(min(record["samples"]) for record in outcome.records)
     lead = [
         "Networks of one seed share their first weights (He's for ReLU) and their batches, and differ in the slope "
         "alone; each slope is compared with ReLU pair by pair. A difference is shown where its interval leaves out 0; "
-        f"the intervals are corrected (Bonferroni) for the {comparisons} comparisons of each measure. YOLO's authors "
-        "chose the slope 0.1 and published no comparison with ReLU.",
+        f"the intervals are corrected (Bonferroni) for the {runs.comparisons} comparisons of each measure. YOLO's "
+        "authors chose the slope 0.1 and published no comparison with ReLU.",
         f"{config.steps:,} steps of batch {config.batch_size}, Adam from {config.learning_rate:g} on a cosine, "
         f"{config.seeds} seeds, on {config.train_canvases:,} canvases of 64x64 with one to four items each. Scored on "
         f"{config.test_canvases:,} canvases of items that are in no train canvas; mAP is COCO's mean over IoU 0.5 to "
@@ -85,45 +46,42 @@ def report(config: Any, outcome: Outcome, source: str, test: Canvases) -> None:
         outcome,
         title=TITLE,
         lead=lead,
-        tables=[main_table(lives)],
+        tables=[main_table(runs)],
         figures=[
             (
                 "over_steps.png",
                 "mAP over the training, and the difference from ReLU at the end with corrected intervals.",
-                lambda: over_steps(config, lives),
+                lambda: over_steps(config, runs),
             ),
             (
                 "boxes.png",
                 "The first test canvases with the boxes that the networks of seed 0 find (score 0.3 or more), and "
                 "what stands there (dashed).",
-                lambda: boxes(lives, test),
+                lambda: boxes(runs, test),
             ),
         ],
     )
 
 
-def main_table(lives: Lives) -> Table:
+def main_table(runs: Runs) -> Table:
     """One line per slope."""
     lines = []
-    for slope, life in lives.items():
-        line = [plots.activation_name(slope)]
-        for name in ("map50", "map"):
-            line.append(mean(lives, slope, last(name)).format(100))
-            difference = against_relu(lives, slope, last(name))
-            text = difference.format(100, sign=True) + ("*" if is_shown(difference) else "")
-            line.append(text if slope else "")
-        line.append(mean(lives, slope, share("never_active")).format(100))
-        line.append("n/a" if slope else mean(lives, slope, share("dead")).format(100))
-        line.append(mean(lives, slope, share("rare")).format(100))
-        line.append(f"{sum(records[-1]['diverged'] for records in life.values())}/{len(life)}")
-        lines.append(line)
+    for slope in runs.arms:
+        cell, line = (slope,), [plots.activation_name(slope)]
+        for one in MEASURES.values():
+            difference = one.text(runs.difference(cell, one), sign=True)
+            line += [one.text(runs.mean(cell, one)), difference if slope else ""]
+        line.append(_NEVER_ACTIVE.text(runs.mean(cell, _NEVER_ACTIVE)))
+        line.append("n/a" if slope else _DEAD.text(runs.mean(cell, _DEAD)))
+        line.append(_RARE.text(runs.mean(cell, _RARE)))
+        lines.append([*line, "{}/{}".format(*runs.diverged(cell))])
     header = [
         "activation",
         "mAP at\n0.5, %",
         "- ReLU's",
         "mAP 0.5 to\n0.95, %",
         "- ReLU's",
-        "always\nnegative, %",
+        "never\nactive, %",
         "dead, %",
         "rare, %",
         "diver-\nged",
@@ -133,64 +91,39 @@ def main_table(lives: Lives) -> Table:
         header,
         lines,
         notes=[
-            "Never active, dead and rare (fires on less than 1 % of samples) are shares of all channels at the end. "
+            "Never active, dead and rare (active on less than 1 % of samples) are shares of all channels at the end. "
             "Dead is n/a by construction for a leaky unit."
         ],
     )
 
 
-def over_steps(config: Any, lives: Lives) -> Any:
+def over_steps(config: Any, runs: Runs) -> Any:
     """MAP over the steps, and the differences at the end."""
     figure, axes = plots.panels(
         1,
-        2,
+        1 + len(MEASURES),
         "A detector with ReLU and with slopes",
         f"{config.test_canvases:,} test canvases, {config.seeds} paired seeds; bands: 95 % intervals",
-        width=10.5,
+        width=12.5,
         height=4.4,
     )
-    styles = plots.activation_styles(list(lives))
-    for slope, life in lives.items():
-        steps = [record["step"] for record in next(iter(life.values()))]
-        values = [mean(lives, slope, at("map", place)).scaled(100) for place in range(len(steps))]
-        plots.line_with_band(axes[0, 0], steps, values, styles[slope])
-    axes[0, 0].set_title("mAP 0.5 to 0.95, %", loc="left", fontweight="bold")
+    styles = plots.activation_styles(runs.arms)
+    plots.curves(axes[0, 0], runs, (), "map", styles, 100)
+    axes[0, 0].set_title("mAP 0.5:0.95, %", loc="left", fontweight="bold")
     axes[0, 0].set_xlabel("step")
-    slopes = [slope for slope in lives if slope]
-    panel = axes[0, 1]
-    panel.axhline(0, color=plots.SOFT, linewidth=1)
-    for name, shift, hollow in (("map50", -0.1, True), ("map", 0.1, False)):
-        for place, slope in enumerate(slopes):
-            one = against_relu(lives, slope, last(name)).scaled(100)
-            panel.errorbar(
-                place + shift,
-                one.mean,
-                np.nan_to_num(one.half_width),
-                fmt="o",
-                color=styles[slope]["color"],
-                markerfacecolor="white" if hollow else styles[slope]["color"],
-                capsize=3,
-            )
-    panel.set_xticks(range(len(slopes)), [plots.activation_name(slope) for slope in slopes])
-    panel.set_title("- ReLU, points; open: at 0.5", loc="left", fontweight="bold")
-    plots.legend(figure, axes[0, 0])
+    cells = {(slope,): (plots.activation_name(slope), styles[slope]["color"]) for slope in runs.arms if slope}
+    plots.differences(axes[0, 1:], runs, list(MEASURES.values()), cells)
+    for panel, one in zip(axes[0, 1:], MEASURES.values(), strict=True):
+        panel.set_title(f"{one.name} - ReLU's, points", loc="left", fontweight="bold")
+    plots.legend(figure)
     return figure
 
 
-def at(name: str, place: int) -> Measure:
-    """A measure at a look."""
-    return lambda life: life[place][name]
-
-
-def boxes(lives: Lives, test: Canvases) -> Any:
+def boxes(runs: Runs, test: Canvases) -> Any:
     """A row per slope, a column per canvas."""
     from matplotlib.patches import Rectangle
 
-    drawn = {
-        slope: life[0][-1]["boxes"]
-        for slope, life in lives.items()
-        if 0 in life and life[0][-1]["boxes"] is not None
-    }
+    drawn = {slope: found for slope in runs.arms if (found := runs.kept((slope,), "boxes"))}
     columns = max((len(found) for found in drawn.values()), default=1)
     figure, axes = plots.panels(
         max(1, len(drawn)),
@@ -210,7 +143,7 @@ def boxes(lives: Lives, test: Canvases) -> Any:
         left, top, right, bottom = box
         panel.add_patch(Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, **style))
 
-    styles = plots.activation_styles(list(lives))
+    styles = plots.activation_styles(runs.arms)
     for row, (slope, found) in enumerate(drawn.items()):
         for column, detections in enumerate(found):
             panel = axes[row, column]

@@ -1,8 +1,8 @@
-"""The training of one detector: its state, a step, and a look at it; for `experiments.lab.run.loop`."""
+"""How one detector is initialised, trained and evaluated, for `experiments.lab.run.loop`."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -16,36 +16,12 @@ from experiments.object_detection.model import Detector
 from jax_leaky import Census, value_and_census
 
 
-class Settings(Protocol):
-    """What the training takes from an experiment's configuration."""
-
-    @property
-    def steps(self) -> int:
-        """Of the training."""
-        ...
-
-    @property
-    def batch_size(self) -> int:
-        """Canvases per step."""
-        ...
-
-    @property
-    def learning_rate(self) -> float:
-        """At the start."""
-        ...
-
-    @property
-    def width(self) -> int:
-        """Channels of the first stage; each of the two after it has twice as many."""
-        ...
-
-
-class Row(NamedTuple):
+class Run(NamedTuple):
     """One network.
 
     Attributes:
-        negative_slope: of its activation.
-        seed: of weights and batches.
+        negative_slope: slope of the activation, ().
+        seed: seed of weights and batches, ().
     """
 
     negative_slope: np.float32
@@ -53,12 +29,12 @@ class Row(NamedTuple):
 
 
 class Data(NamedTuple):
-    """On the device.
+    """Canvases and targets, on the device.
 
     Attributes:
-        train_pixels: (canvases, side, side) uint8.
-        targets: of those.
-        test_pixels: (canvases, side, side) uint8.
+        train_pixels: training canvases, (canvases, side, side) uint8.
+        targets: targets of the training canvases.
+        test_pixels: test canvases, (test canvases, side, side) uint8.
     """
 
     train_pixels: Array | np.ndarray
@@ -70,12 +46,12 @@ class State(NamedTuple):
     """A network in training.
 
     Attributes:
-        params: its weights.
-        statistics: of its normalisation.
-        moments: the optimiser's state.
-        order: (steps, batch), the canvases of each step.
-        number: steps taken.
-        loss: of the last batch.
+        params: weights of the network, a pytree.
+        statistics: running statistics of its normalisation, a pytree.
+        moments: state of the optimiser, a pytree.
+        order: indices of the canvases of each step, (steps, batch).
+        number: number of steps taken, ().
+        loss: loss of the last batch, ().
     """
 
     params: Any
@@ -87,39 +63,55 @@ class State(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What a look measures, on all test canvases."""
+    """Measures of a network on all test canvases.
+
+    Attributes:
+        found: boxes that the network finds on each canvas.
+        loss: loss of the last training batch, ().
+        census: counts of the channels of every activation.
+    """
 
     found: Detections
     loss: Array
     census: Census
 
 
-def model_of(config: Settings) -> Detector:
-    """The Flax model."""
-    one, two, four = (config.width * factor for factor in (1, 2, 4))
+def model_of(width: int) -> Detector:
+    """The detector whose first stage has `width` channels; each of the two after it has twice as many."""
+    one, two, four = (width * factor for factor in (1, 2, 4))
     return Detector(OUTPUTS, ((one,), (two, one, two), (four, two, four)))
 
 
-def rule_of(config: Settings) -> optax.GradientTransformation:
-    """The optimiser."""
-    return optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.steps))
+def optimizer_of(learning_rate: float, steps: int) -> optax.GradientTransformation:
+    """Adam, its learning rate falling to 0 as a cosine."""
+    return optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
 
 
 def standardized(pixels: Array | np.ndarray) -> Array:
-    """What the network takes: (batch, side, side, 1)."""
+    """Pixels as the network takes them: (batch, side, side, 1), -0.5 to 1.5."""
     return jnp.asarray(pixels)[..., None].astype(jnp.float32) / 128 - 0.5
 
 
-def begin(row: Row, given: Data, *, config: Settings) -> State:
-    """Weights, and the order of the batches."""
-    start_key, batch_key = jax.random.split(jax.random.key(row.seed))
-    variables = model_of(config).init(start_key, standardized(given.train_pixels[:1]), row.negative_slope)
-    order = shuffled_epochs(batch_key, len(given.train_pixels), config.steps, config.batch_size)
-    moments = rule_of(config).init(variables["params"])
+def initialise(
+    run: Run,
+    given: Data,
+    *,
+    model: Detector,
+    optimizer: optax.GradientTransformation,
+    steps: int,
+    batch_size: int,
+) -> State:
+    """The initial weights, and the order of the batches."""
+    start_key, batch_key = jax.random.split(jax.random.key(run.seed))
+    variables = model.init(start_key, standardized(given.train_pixels[:1]), run.negative_slope)
+    order = shuffled_epochs(batch_key, len(given.train_pixels), steps, batch_size)
+    moments = optimizer.init(variables["params"])
     return State(variables["params"], variables["batch_stats"], moments, order, jnp.int32(0), jnp.float32(0))
 
 
-def step(row: Row, state: State, given: Data, *, config: Settings) -> State:
+def step(
+    run: Run, state: State, given: Data, *, model: Detector, optimizer: optax.GradientTransformation
+) -> State:
     """One training step."""
     chosen = state.order[state.number]
     x = standardized(jnp.asarray(given.train_pixels)[chosen])
@@ -127,20 +119,20 @@ def step(row: Row, state: State, given: Data, *, config: Settings) -> State:
 
     def loss(params: Any) -> tuple[Array, Any]:
         variables = {"params": params, "batch_stats": state.statistics}
-        outputs, changed = model_of(config).apply(variables, x, row.negative_slope, mutable=["batch_stats"])
+        outputs, changed = model.apply(variables, x, run.negative_slope, mutable=["batch_stats"])
         return loss_of(outputs, wanted), changed["batch_stats"]
 
     (value, statistics), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
-    updates, moments = rule_of(config).update(gradient, state.moments, state.params)
+    updates, moments = optimizer.update(gradient, state.moments, state.params)
     params = optax.apply_updates(state.params, updates)
     return State(params, statistics, moments, state.order, state.number + 1, value)
 
 
-def look(row: Row, state: State, given: Data, *, config: Settings) -> Seen:
+def evaluate(run: Run, state: State, given: Data, *, model: Detector) -> Seen:
     """The boxes that the network finds on the test canvases, and what its channels do there."""
 
     def forward(variables: Any, x: Array) -> Array:
-        return cast(Array, model_of(config).apply(variables, x, row.negative_slope, train=False))
+        return cast(Array, model.apply(variables, x, run.negative_slope, train=False))
 
     variables = {"params": state.params, "batch_stats": state.statistics}
     outputs, census = value_and_census(forward)(variables, standardized(given.test_pixels))

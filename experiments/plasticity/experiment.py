@@ -1,4 +1,4 @@
-"""Does a network lose its ability to learn over hundreds of tasks, and do its silent units come back?
+"""Does a network lose its ability to learn over hundreds of tasks, and do its never-active units come back?
 
 Trains one network on a sequence of tasks without an end between them: each is the same images with their pixels in a
 new random order, seen once. Counts never-active units at the start of every task and at its end, layer by layer, so
@@ -10,8 +10,8 @@ from one whose inputs the layers below have moved.
     python -m experiments.plasticity --tasks 800 --step-size 0.1      longer and harder
     python -m experiments.plasticity --full                           all images, width 2000, 800 tasks; a GPU's work
 
-A finished network is kept. One that a kill interrupts begins anew: what is lost is, for each device, one network's
-time, seconds by default and hours with --full.
+A finished network is kept, and so is the state of an unfinished one every minute: a kill costs no more than that, or
+one step of the loop, which is --every tasks.
 
 References:
     Dohare et al.: Loss of plasticity in deep continual learning, Nature 632, 2024.
@@ -20,29 +20,31 @@ References:
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from experiments.lab.data import batches
 from experiments.lab.data import datasets as data
-from experiments.lab.run import cli, devices, interrupt, store
+from experiments.lab.run import cli, store
 from experiments.lab.run.errors import LabError
-from experiments.lab.run.experiment import Flags, carry_out, check_hidden, settings_of
+from experiments.lab.run.experiment import carry_out
 from experiments.lab.run.loop import Loop, loop
-from experiments.plasticity.permuted_tasks import Record, Row, Setting, begin, look, step
+from experiments.lab.run.settings import Count, Flags, Positive, Several, Widths
+from experiments.plasticity.permuted_tasks import Record, Run, Setting, evaluate, initialise, step
 from experiments.plasticity.report import report
 
 NAME = "plasticity"
 Arm = Literal["relu", "leaky_0.01", "leaky_0.2", "relu_redo", "leaky_0.2_leaky_he"]
 _NEVER = -1.0  # a threshold that no dormant score is under
-# Slope, whether the gain is made for it, and whether silent units begin anew.
+# Slope, whether the gain is made for it, and whether dormant units begin anew.
 ARMS = {
     "relu": (0.0, False, False),
     "leaky_0.01": (0.01, False, False),
@@ -52,7 +54,7 @@ ARMS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Config(Flags):
     """Which networks are trained, on what, and where it is written."""
 
@@ -60,40 +62,46 @@ class Config(Flags):
     """The folder of the run: rows, plots and page.
     A folder that holds a run of other settings is refused, not overwritten."""
 
-    seeds: int = 10
+    seeds: Count = 10
     """Networks, of seed 0, 1, 2, ..., per arm."""
 
-    tasks: int = 400
+    tasks: Count = 400
     """Random orders of the pixels, one after the other."""
 
     data: str = "auto"
     """Where the images come from: auto, embedded, system, digits, or a folder of IDX files with MNIST's names."""
 
-    arms: tuple[Arm, ...] = ("relu", "leaky_0.01", "leaky_0.2", "relu_redo", "leaky_0.2_leaky_he")
+    arms: Several[Arm] = ("relu", "leaky_0.01", "leaky_0.2", "relu_redo", "leaky_0.2_leaky_he")
     """relu_redo: after each task, ReLU units whose dormant score is at most --tau begin anew.
     leaky_0.2_leaky_he: slope 0.2 with He's variance for that slope; the others have ReLU's."""
 
-    images: int = 1000
+    images: Count = 1000
     """Images of each task; with --full all."""
 
-    hidden: tuple[int, ...] = (100, 100, 100)
+    hidden: Widths = (100, 100, 100)
     """The widths of the hidden layers."""
 
-    batch_size: int = 10
+    batch_size: Count = 10
     """Images per training step."""
 
-    step_size: float = 0.03
-    """Of stochastic gradient descent without momentum; with --full 0.01."""
+    step_size: Positive = 0.03
+    """Learning rate of stochastic gradient descent without momentum; with --full 0.01."""
 
-    tau: float = 0.025
+    tau: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.025
     """The dormant score up to which ReDo takes a unit as dormant."""
 
-    probe: int = 0
+    probe: Annotated[int, Field(ge=0)] = 0
     """Units are counted on the first so many images of the task; 0 for all of them.
-    On all, a silent ReLU unit is one that receives no gradient from any image of the task."""
+    On all, a never-active ReLU unit is one that receives no gradient from any image of the task."""
 
-    every: int = 10
+    every: Count = 10
     """Tasks that are taken together in one record."""
+
+    def __post_init__(self) -> None:
+        if self.probe > self.images:
+            raise LabError(f"--probe is {self.probe}: give 0 to {self.images}, the images.")
+        if self.tasks % self.every:
+            raise LabError(f"--tasks is {self.tasks}: give a multiple of --every, {self.every}.")
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -118,43 +126,43 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 def groups_of(config: Config) -> list[Loop]:
     """One compiled step for all arms; seeds outermost."""
-    rows = []
+    runs = []
     for seed, arm in itertools.product(range(config.seeds), config.arms):
         slope, own_gain, redo = ARMS[arm]
         gain, tau = slope if own_gain else 0.0, config.tau if redo else _NEVER
-        rows.append(Row(np.float32(slope), np.float32(gain), np.float32(tau), np.uint32(seed)))
+        runs.append(Run(np.float32(slope), np.float32(gain), np.float32(tau), np.uint32(seed)))
     setting = Setting(**{name: getattr(config, name) for name in Setting._fields})
     setting = setting._replace(probe=config.probe or config.images)
     return [
         Loop(
             "networks",
-            functools.partial(begin, setting=setting),
+            functools.partial(initialise, setting=setting),
             functools.partial(step, setting=setting),
-            look,
+            evaluate,
             range(1, config.tasks // config.every + 1),
-            rows,
+            runs,
             functools.partial(to_records, config),
         )
     ]
 
 
-def to_records(config: Config, row: Row, life: Sequence[Record]) -> list[store.Record]:
-    """A row for every few tasks of a network; what is counted in all hidden layers and, as a list, in each."""
-    key = float(row.negative_slope), bool(row.gain_slope), bool(row.tau >= 0)
+def to_records(config: Config, run: Run, life: Sequence[Record]) -> list[store.Record]:
+    """A record for every few tasks of a network; what is counted in all hidden layers and, as a list, in each."""
+    key = float(run.negative_slope), bool(run.gain_slope), bool(run.tau >= 0)
     arm = next(name for name, (slope, *rest) in ARMS.items() if (float(np.float32(slope)), *rest) == key)
     records: list[store.Record] = []
     for place, record in enumerate(life):
         shares = {name: store.number(value, 6) for name, value in record.shares._asdict().items()}
         counts = record.counts._asdict()
-        totals = {name: _whole(counts[name].sum()) for name in ("silent", "revived", "died")}
+        totals = {name: _whole(counts[name].sum()) for name in ("never_active_at_start", "revived", "died")}
         records.append(
             {
                 "arm": arm,
-                "negative_slope": store.number(row.negative_slope),
-                "seed": int(row.seed),
+                "negative_slope": store.number(run.negative_slope),
+                "seed": int(run.seed),
                 "task": (place + 1) * config.every,
                 **shares,
-                "dead": None if row.negative_slope else shares["never_active"],
+                "dead": None if run.negative_slope else shares["never_active"],
                 **totals,
                 "restarted": _whole(record.restarted),
                 **{f"{name}_by_layer": [_whole(one) for one in layers] for name, layers in counts.items()},
@@ -169,28 +177,8 @@ def _whole(value: Any) -> int | None:
     return int(value) if math.isfinite(value) else None
 
 
-def check(config: Config) -> None:
-    """Raises a LabError that says what is wrong with a configuration, if anything is."""
-    at_least_one = (lambda value: value >= 1, "give 1 or more")
-    positive = (lambda value: 0 < value < math.inf, "give a positive number")
-    settings_of(
-        config,
-        dict.fromkeys(("seeds", "tasks", "images", "batch_size", "every"), at_least_one)
-        | {
-            "step_size": positive,
-            "tau": (lambda value: 0 <= value < math.inf, "give 0 or more"),
-            "probe": (lambda value: 0 <= value <= config.images, f"give 0 to {config.images}, the images"),
-            "arms": (lambda value: value in ARMS, f"give some of {', '.join(ARMS)}"),
-        },
-    )
-    if config.tasks % config.every:
-        raise LabError(f"--tasks is {config.tasks}: give a multiple of --every, {config.every}.")
-    check_hidden(config.hidden)
-
-
 def run(config: Config) -> None:
     """The experiment from its settings to its report."""
-    check(config)
     dataset = data.load(config.data, full=config.full)
     if not config.batch_size <= config.images <= len(dataset.train_labels):
         raise LabError(
@@ -203,6 +191,4 @@ def run(config: Config) -> None:
 
 def main() -> None:
     """The command line."""
-    config = cli.parse(Config, PRESETS, prog=f"python -m experiments.{NAME}", description=__doc__)
-    devices.use_all_cores()
-    interrupt.enter(lambda: interrupt.interruptible(lambda: run(config)))
+    cli.start(NAME, run, Config, PRESETS, __doc__)

@@ -1,9 +1,10 @@
-"""The life of one network over tasks without an end: the same images, their pixels in a new order for each task.
+"""Training of one network on a sequence of tasks: the same images, their pixels in a new order for each task.
 
-For `experiments.lab.run.loop`: a step is a few tasks, so that a network of hours is not one call of XLA that hears no
-Ctrl-C. A ReLU unit that fires on none of a task's images receives no gradient from any of them and cannot move its
-incoming weights. Whether such a unit comes back is counted per layer, because the layers below it may move its inputs;
-nothing is below the first hidden layer, whose inputs stay as they are within a task.
+The functions are for `experiments.lab.run.loop`: a step is a few tasks, so that training of hours is not a single call
+of XLA, which Ctrl-C cannot interrupt. A ReLU unit that is active on none of a task's images receives no gradient from
+any of them and cannot move its incoming weights. Whether such a unit is revived is counted per layer, because the
+layers below it may move its inputs; nothing is below the first hidden layer, whose inputs stay as they are within a
+task.
 
 References:
     Dohare et al.: Loss of plasticity in deep continual learning, Nature 632, 2024.
@@ -29,14 +30,14 @@ from jax_leaky import leaky_relu, units
 _RANK_IMAGES = 2000
 
 
-class Row(NamedTuple):
+class Run(NamedTuple):
     """One network.
 
     Attributes:
-        negative_slope: of its activation.
-        gain_slope: that its first weights are made for.
-        tau: up to which dormant score a unit begins anew after a task; negative for never.
-        seed: of weights, tasks and batches.
+        negative_slope: slope of the activation, ().
+        gain_slope: slope that the scale of the initial weights is computed for, ().
+        tau: dormant score up to which a unit is reset after a task, (); negative for never.
+        seed: seed of weights, tasks and batches, ().
     """
 
     negative_slope: np.float32
@@ -46,16 +47,16 @@ class Row(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """What all networks share.
+    """Settings that all networks share.
 
     Attributes:
-        hidden: the widths of the hidden layers.
-        tasks: random orders of the pixels, one after the other.
-        every: how many tasks one record takes together; divides `tasks`.
-        images: of each task.
-        batch_size: images per step.
-        step_size: of stochastic gradient descent without momentum.
-        probe: units are counted on the first so many images of the task.
+        hidden: widths of the hidden layers.
+        tasks: number of tasks, each a random order of the pixels.
+        every: number of tasks that one record combines; a divisor of `tasks`.
+        images: number of images in each task.
+        batch_size: number of images in a step.
+        step_size: learning rate of stochastic gradient descent without momentum.
+        probe: number of the task's first images on which units are counted.
     """
 
     hidden: tuple[int, ...]
@@ -68,12 +69,12 @@ class Setting(NamedTuple):
 
 
 class Shares(NamedTuple):
-    """Of one task, or the means over several.
+    """Measures of one task, or their means over several.
 
     Attributes:
-        online_accuracy: of the predictions before each update.
-        never_active: the share of hidden units at the task's end.
-        effective_rank: of the last hidden layer's activations at the task's end.
+        online_accuracy: share of correct predictions before each update, ().
+        never_active: share of hidden units that are never active at the task's end, ().
+        effective_rank: effective rank of the last hidden layer's activations at the task's end, ().
     """
 
     online_accuracy: Array
@@ -82,20 +83,21 @@ class Shares(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """Units of each hidden layer, (layers,), in one task, or the sums over several. Silent: never active.
+    """Units of each hidden layer, (layers,), in one task, or the sums over several.
 
     Attributes:
-        silent: at the task's start, on its inputs.
-        revived: how many of those are not silent at its end.
-        died: units that are silent at its end alone.
-        from_below: of the revived, those that fire with the incoming weights of the start on what the layers below
-            give at the end; in the first hidden layer there can be none.
-        by_itself: of the revived, those that fire with the incoming weights of the end on what the layers below gave at
-            the start; in the first hidden layer it is all of them.
-        unmoved: of the silent, those whose incoming weights and bias at the end are those of the start, to the bit.
+        never_active_at_start: number of units that are never active on the task's inputs at its start.
+        revived: number of those that are active on some input at its end.
+        died: number of units that are never active at its end alone.
+        from_below: number of the revived that are active with the incoming weights of the start on what the layers
+            below give at the end; in the first hidden layer there can be none.
+        by_itself: number of the revived that are active with the incoming weights of the end on what the layers below
+            gave at the start; in the first hidden layer it is all of them.
+        unmoved: number of units never active at the start whose incoming weights and bias at the end are those of
+            the start, to the bit.
     """
 
-    silent: Array
+    never_active_at_start: Array
     revived: Array
     died: Array
     from_below: Array
@@ -107,9 +109,9 @@ class Record(NamedTuple):
     """One task, or several taken together.
 
     Attributes:
-        shares: of all hidden layers.
-        counts: of each.
-        restarted: units that ReDo began anew after the task; the sum over several.
+        shares: measures over all hidden layers.
+        counts: numbers of units in each hidden layer.
+        restarted: number of units that ReDo reset after the task, (); the sum over several.
     """
 
     shares: Shares
@@ -118,12 +120,12 @@ class Record(NamedTuple):
 
 
 class State(NamedTuple):
-    """A network in its life.
+    """A network in training.
 
     Attributes:
-        params: its weights.
-        number: records made.
-        record: the last of them; zeros before the first.
+        params: weights of the network.
+        number: number of records made, ().
+        record: last record; zeros before the first.
     """
 
     params: Params
@@ -143,12 +145,12 @@ def forward(params: Params, x: Array, negative_slope: ArrayLike) -> tuple[Array,
 def count(z: Array, negative_slope: ArrayLike) -> tuple[Array, Array]:
     """Which units of z: (images, units) are never active, as 1, 0 or NaN, and their dormant scores."""
     counts = units.update(units.init(z.shape[1]), z, negative_slope=negative_slope)
-    per_unit = units.summarize(counts, negative_slope=negative_slope).per_unit
+    per_unit = units.summarize(counts).per_unit
     return per_unit["never_active"], per_unit["dormant_score"]
 
 
 def compare(before: Params, after: Params, probe: Array, negative_slope: ArrayLike) -> Counts:
-    """What has become of the hidden units between two moments, by layer."""
+    """How the hidden units have changed between two times, by layer."""
     layers = []
     lower_before = lower_after = probe
     for place in range(len(before) - 1):
@@ -162,7 +164,7 @@ def compare(before: Params, after: Params, probe: Array, negative_slope: ArrayLi
         change, revived = units.transitions(was, now), was * (1 - now)
         layers.append(
             Counts(
-                silent=was.sum(),
+                never_active_at_start=was.sum(),
                 revived=change.revived,
                 died=change.died,
                 from_below=(revived * (1 - below_alone)).sum(),
@@ -174,19 +176,19 @@ def compare(before: Params, after: Params, probe: Array, negative_slope: ArrayLi
     return jax.tree.map(lambda *values: jnp.stack(values), *layers)
 
 
-def begin(row: Row, images: batches.Images, *, setting: Setting) -> State:
-    """The first weights."""
-    key, _ = jax.random.split(jax.random.key(row.seed))
+def initialise(run: Run, images: batches.Images, *, setting: Setting) -> State:
+    """The initial weights, and an empty record."""
+    key, _ = jax.random.split(jax.random.key(run.seed))
     none, by_layer = jnp.float32(0), jnp.zeros(len(setting.hidden))
     record = Record(Shares(none, none, none), Counts(*[by_layer] * len(Counts._fields)), none)
     return State(
-        initial_params("leaky_he", key, _widths(images, setting), row.gain_slope), jnp.int32(0), record
+        initial_params("leaky_he", key, _widths(images, setting), run.gain_slope), jnp.int32(0), record
     )
 
 
-def step(row: Row, state: State, images: batches.Images, *, setting: Setting) -> State:
+def step(run: Run, state: State, images: batches.Images, *, setting: Setting) -> State:
     """The next `setting.every` tasks."""
-    slope = row.negative_slope
+    slope = run.negative_slope
     everything, labels = images.train_images[: setting.images], images.train_labels[: setting.images]
     steps = len(everything) // setting.batch_size
 
@@ -211,11 +213,11 @@ def step(row: Row, state: State, images: batches.Images, *, setting: Setting) ->
 
         after, correct = lax.scan(update, before, (ordered, jnp.asarray(labels)[order].reshape(steps, -1)))
         _, seen = forward(after, probe, slope)
-        silent, scores = zip(*(count(z, slope) for z in seen), strict=True)
-        dormant = [score <= row.tau for score in scores]
+        never_active, scores = zip(*(count(z, slope) for z in seen), strict=True)
+        dormant = [score <= run.tau for score in scores]
         shares = Shares(
             correct.mean(),
-            jnp.concatenate(silent).mean(),
+            jnp.concatenate(never_active).mean(),
             units.effective_rank(leaky_relu(seen[-1][:_RANK_IMAGES], slope)),
         )
         restarted = jnp.concatenate(dormant).sum().astype(jnp.float32)
@@ -223,7 +225,7 @@ def step(row: Row, state: State, images: batches.Images, *, setting: Setting) ->
         fresh = initial_params("he", fresh_key, _widths(images, setting), slope)
         return restart(after, fresh, dormant), record
 
-    _, tasks_key = jax.random.split(jax.random.key(row.seed))
+    _, tasks_key = jax.random.split(jax.random.key(run.seed))
     keys = jax.random.split(tasks_key, setting.tasks).reshape(-1, setting.every)
     params, records = lax.scan(task, state.params, keys[state.number])
     record = Record(
@@ -234,7 +236,7 @@ def step(row: Row, state: State, images: batches.Images, *, setting: Setting) ->
     return State(params, state.number + 1, record)
 
 
-def look(row: Row, state: State, images: batches.Images) -> Record:  # noqa: ARG001 - what the engine gives
+def evaluate(run: Run, state: State, images: batches.Images) -> Record:  # noqa: ARG001 - what the engine gives
     """The last record."""
     return state.record
 

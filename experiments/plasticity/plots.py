@@ -8,24 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from experiments.lab.analysis.lives import Lives
-from experiments.lab.analysis.statistics import Estimate
-from experiments.lab.run.store import Record
+from experiments.lab.analysis import Estimate, Runs
 from experiments.lab.show import plots
-
-_COLORS = {
-    "relu": "#D55E00",
-    "leaky_0.01": "#0072B2",
-    "leaky_0.2": "#009E73",
-    "relu_redo": "#CC79A7",
-    "leaky_0.2_leaky_he": "#E69F00",
-}
 
 
 def over_tasks(
     config: Any,
-    lives: Lives,
-    measures: Sequence[tuple[str, bool, Callable[[Sequence[Record]], Estimate]]],
+    runs: Runs,
+    measures: Sequence[tuple[str, bool, Callable[[Any], Estimate]]],
     names: Mapping[str, str],
 ) -> Any:
     """A panel per measure: its title, whether it is in percent, and the estimate from one moment's records."""
@@ -40,11 +30,10 @@ def over_tasks(
         sharex=True,
     )
     for panel, (title, percent, of) in zip(axes.flat, measures, strict=True):
-        for arm in lives.arms:
-            moments = list(zip(*lives.lives[arm,].values(), strict=True))
-            found = [of(records).scaled(100 if percent else 1) for records in moments]
-            tasks = [records[0]["task"] for records in moments]
-            _line(panel, tasks, found, 100 if percent else math.inf, _COLORS[arm], names[arm])
+        for arm in runs.arms:
+            moments = dict([*runs.of_cell((arm,)).groupby("step")])
+            found = [of(records).scaled(100 if percent else 1) for records in moments.values()]
+            _line(panel, [*moments], found, 100 if percent else math.inf, plots.COLORS[arm], names[arm])
         panel.set_title(title, loc="left", fontweight="bold")
         panel.set_xlim(0, config.tasks)
     for panel in axes.flat[1:]:
@@ -52,7 +41,7 @@ def over_tasks(
     axes[1, 1].set_ylim(0, 105)
     for panel in axes[-1]:
         panel.set_xlabel("task")
-    plots.legend(figure, axes[0, 0])
+    plots.legend(figure)
     return figure
 
 

@@ -1,4 +1,4 @@
-"""ReDo: units that have fallen silent begin again.
+"""ReDo: dormant units are reset.
 
 References:
     Sokar, Agarwal, Castro and Evci: The dormant neuron phenomenon in deep reinforcement learning, ICML 2023.
@@ -15,15 +15,15 @@ Params = dict[str, dict[str, Array]]
 
 
 def restart(params: Params, fresh: Params, masks: Sequence[Array]) -> Params:
-    """The parameters with some hidden units begun anew.
+    """The parameters after some hidden units have been reset.
 
-    Such a unit takes its incoming weights and its bias from `fresh`, and its outgoing weights become 0, so that the
+    A reset unit takes its incoming weights and its bias from `fresh`, and its outgoing weights become 0, so that the
     network's output changes only by what the unit gave.
 
     Args:
-        params: {"Dense_0": {"kernel": (in, units), "bias": (units,)}, ...}.
-        fresh: newly drawn ones.
-        masks: for each hidden layer (units,), whether a unit begins anew.
+        params: parameters of the network, {"Dense_0": {"kernel": (in, units), "bias": (units,)}, ...}.
+        fresh: newly drawn parameters of the same shapes.
+        masks: for each hidden layer, whether a unit is reset, (units,).
     """
     after = {name: dict(layer) for name, layer in params.items()}
     for place, mask in enumerate(masks):

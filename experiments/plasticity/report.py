@@ -1,21 +1,28 @@
-"""What the plasticity experiment shows: accuracy, silent units and rank over the tasks; who comes back, and how."""
+"""What the plasticity experiment shows: accuracy, never-active units and rank over tasks; who comes back, and how."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
-from experiments.lab.analysis.lives import BASELINE, Life, Lives, Measure, lives_of
-from experiments.lab.analysis.paired import differences, is_shown, simultaneous
-from experiments.lab.analysis.statistics import Estimate, estimate
-from experiments.lab.analysis.verdict import Finding, verdict_table
+import pandas as pd
+
+from experiments.lab.analysis import (
+    Estimate,
+    Finding,
+    Measure,
+    Runs,
+    change,
+    estimate,
+    last_tenth,
+    ratio,
+    total,
+)
 from experiments.lab.run.experiment import Outcome, write_up
-from experiments.lab.run.store import Record
-from experiments.lab.show.table import Table
-from experiments.plasticity.layers import FEW, ratio, waking, waking_table
+from experiments.lab.show.table import Table, verdict_table
+from experiments.plasticity.layers import FEW, START, waking, waking_table
 from experiments.plasticity.plots import over_tasks
 
-TITLE = "Does a network lose its ability to learn, and do silent units come back?"
+TITLE = "Does a network lose its ability to learn, and do never-active units come back?"
 ARM_NAMES = {
     "relu": "ReLU",
     "leaky_0.01": "leaky 0.01",
@@ -27,28 +34,28 @@ ARM_NAMES = {
 
 def report(config: Any, outcome: Outcome, source: str) -> None:
     """Prints the tables and writes everything but the rows."""
-    lives = lives_of(outcome.records)
+    runs = runs_of(outcome.records)
     probe = config.probe or config.images
     counted = (
-        f"units are counted on all n = {probe:,} images of the task, so that a silent ReLU unit is one without a "
-        "gradient"
+        f"units are counted on all n = {probe:,} images of the task, so that a never-active ReLU unit is one "
+        "without a gradient"
         if probe == config.images
-        else f"units are counted on n = {probe:,} images of the task (silence there shows a frequency below "
-        f"{300 / probe:.2g} %), and a silent ReLU unit may still fire on others"
+        else f"units are counted on n = {probe:,} images of the task (never active there shows a frequency below "
+        f"{300 / probe:.2g} %), and such a ReLU unit may still be active on others"
     )
     lead = [
         "Each task is the same images with their pixels in a new random order, seen once, batch by batch; nothing is "
         "reset between tasks but by ReDo. Online accuracy is that of the predictions before each update. A unit that "
         "is never active on a task's inputs at its start and not at its end has revived by learning.",
-        # On a part of the images a silent ReLU unit may yet have a gradient, and the words would be wrong.
-        *(waking(lives, ARM_NAMES) if probe == config.images else []),
+        # On a part of the images a never-active ReLU unit may yet have a gradient, and the words would be wrong.
+        *(waking(runs, ARM_NAMES) if probe == config.images else []),
         f"Hidden layers {'-'.join(map(str, config.hidden))}, {config.tasks} tasks of {config.images:,} images, SGD "
         f"with step size {config.step_size:g} and batch {config.batch_size}, {config.seeds} seeds; {counted}. "
         "Dohare et al. train networks of width 2,000 on 60,000 images one by one: the setting here is a scaled one, "
         "and the direction is compared, not the figure.",
         f"Data: {source}.",
     ]
-    tables = [verdicts(lives), differences_table(lives), main_table(lives), waking_table(lives, ARM_NAMES)]
+    tables = [verdicts(runs), differences_table(runs), main_table(runs), waking_table(runs, ARM_NAMES)]
     write_up(
         "plasticity",
         config,
@@ -59,68 +66,40 @@ def report(config: Any, outcome: Outcome, source: str) -> None:
         figures=[
             (
                 "over_tasks.png",
-                "Online accuracy, never-active units, effective rank and the share of silent units that revive "
+                "Online accuracy, never-active units, effective rank and the share of them that revive "
                 f"within a task; {config.every} tasks together, bands: 95 % intervals over seeds, cut at 0 and 100 %. "
-                f"Points with fewer than {FEW} silent units behind the share that revives are left out.",
-                lambda: over_tasks(config, lives, PANELS, ARM_NAMES),
+                f"Points with fewer than {FEW} never-active units behind the share that revives are left out.",
+                lambda: over_tasks(config, runs, PANELS, ARM_NAMES),
             )
         ],
     )
 
 
-def last(name: str) -> Callable[[Life], float | None]:
-    """The mean over the last tenth of the tasks."""
-
-    def measure(life: Life) -> float | None:
-        values = [record[name] for record in life[-max(1, len(life) // 10) :]]
-        return None if None in values else sum(values) / len(values)
-
-    return measure
+def revival(records: pd.DataFrame) -> Any:
+    """Of the units never active at a task's start, the share that revived in it, over all tasks; none of few units."""
+    start = total(START)(records)
+    return (total("revived")(records) / start).where(start >= FEW)
 
 
-def change(name: str) -> Callable[[Life], float | None]:
-    """From the first record to the last tenth."""
-
-    def measure(life: Life) -> float | None:
-        first, end = life[0][name], last(name)(life)
-        return None if first is None or end is None else end - first
-
-    return measure
-
-
-def total(name: str) -> Callable[[Life], float | None]:
-    """A count over all tasks."""
-    return lambda life: (
-        None if any(record[name] is None for record in life) else sum(record[name] for record in life)
-    )
+MEASURES = {
+    "accuracy": Measure("online accuracy in the last tenth of the tasks", last_tenth("online_accuracy")),
+    "never_active": Measure("never active", last_tenth("never_active"), more_is_better=False),
+    "rank": Measure("effective rank", last_tenth("effective_rank"), 1),
+    "revival": Measure("revived of the never active", revival),
+}
+_HEADERS = ("online\naccuracy", "never\nactive", "effective\nrank", "revived of the\nnever active")
+_DEAD = Measure("dead", last_tenth("dead"))
+_EVENTS = [Measure(name, total(name), 1, 0) for name in ("died", "revived", "restarted")]
 
 
-def revival(life: Life) -> float | None:
-    """Of the units silent at a task's start, the share that revived in it, over all tasks; None of fewer than FEW."""
-    silent, revived = total("silent")(life), total("revived")(life)
-    return None if silent is None or revived is None or silent < FEW else revived / silent
+def _mean(name: str) -> Any:
+    return lambda records: estimate(records[name])
 
 
-MEASURES = (
-    Measure("online\naccuracy, points", last("online_accuracy"), 100, 1, True),
-    Measure("always\nnegative, points", last("never_active"), 100, 1, False),
-    Measure("effective\nrank", last("effective_rank"), 1, 1, True),
-    Measure("revived of the\nsilent, points", revival, 100, 1, True),
-)
-
-
-def _mean(name: str) -> Callable[[Sequence[Record]], Estimate]:
-    return lambda records: estimate([record[name] for record in records])
-
-
-def _revived(records: Sequence[Record]) -> Estimate:
-    """The share of all seeds' silent units together; nothing where they are few."""
-    pairs = [
-        (record["revived"], record["silent"])
-        for record in records
-        if None not in (record["revived"], record["silent"])
-    ]
-    return ratio(pairs) if sum(silent for _, silent in pairs) >= FEW else estimate([])
+def _revived(records: pd.DataFrame) -> Estimate:
+    """The share of all seeds' never-active units together; nothing where they are few."""
+    counts = records[["revived", START]].dropna()
+    return ratio(counts.to_numpy()) if counts[START].sum() >= FEW else estimate([])
 
 
 # Title, whether in percent, and the estimate from the records of one arm's seeds at one moment.
@@ -128,22 +107,22 @@ PANELS = (
     ("online accuracy, %", True, _mean("online_accuracy")),
     ("never-active units, %", True, _mean("never_active")),
     ("effective rank of the last hidden layer", False, _mean("effective_rank")),
-    (f"silent units that revive in a task, % (of {FEW} or more)", True, _revived),
+    (f"never-active units that revive in a task, % (of {FEW} or more)", True, _revived),
 )
 
 
-def over_seeds(lives: Lives, arm: str, of: Callable[[Life], float | None]) -> Estimate:
-    """A measure of an arm, which may have no life yet."""
-    return lives.mean((arm,), of) if (arm,) in lives.lives else estimate([])
+def runs_of(records: Any) -> Runs:
+    """The runs, compared by activation and remedy with ReLU; a step is a task."""
+    return Runs(pd.DataFrame(records).rename(columns={"task": "step"}), "arm", (), "relu")
 
 
-def verdicts(lives: Lives) -> Table:
+def verdicts(runs: Runs) -> Table:
     """The published directions beside ours."""
     findings = [
         Finding(
             f"ReLU: {what}, change over the tasks",
             f"{direction} (Dohare et al.)",
-            over_seeds(lives, BASELINE, change(name)),
+            runs.mean((runs.baseline,), Measure(what, change(name, last_tenth))),
             *((0.0, 1e9) if direction == "rise" else (-1e9, 0.0)),
             scale=scale,
             whole=True,
@@ -161,57 +140,51 @@ def verdicts(lives: Lives) -> Table:
     )
 
 
-def differences_table(lives: Lives) -> Table:
+def differences_table(runs: Runs) -> Table:
     """Each arm minus ReLU, seed by seed, with intervals that hold together."""
-    arms = [arm for arm in lives.arms if arm != BASELINE and BASELINE in lives.arms]
-    comparisons = len(arms) * len(MEASURES)
-    lines = []
-    for arm in arms:
-        line = [ARM_NAMES[arm]]
-        for measure in MEASURES:
-            ours, theirs = (lives.by_seed((one,), measure.of) for one in (arm, BASELINE))
-            found = simultaneous(differences(ours, theirs), comparisons)
-            line.append(
-                found.format(measure.scale, measure.digits, sign=True) + (" *" if is_shown(found) else "")
-            )
-        lines.append(line)
+    lines = [
+        [ARM_NAMES[arm], *(one.text(runs.difference((arm,), one), sign=True) for one in MEASURES.values())]
+        for arm in runs.arms
+        if arm != runs.baseline and runs.baseline in runs.arms
+    ]
     return Table(
         "Minus ReLU of the same seed, with corrected intervals; * shown",
-        ["network", *(measure.name for measure in MEASURES)],
+        [
+            "network",
+            *(
+                f"{name}, points" if one.scale == 100 else name
+                for name, one in zip(_HEADERS, MEASURES.values(), strict=True)
+            ),
+        ],
         lines,
         notes=[
             "The last tenth of the tasks; revived: over all tasks, of seeds with at least "
-            f"{FEW} silent units. 95 % intervals over pairs, corrected (Bonferroni) for {comparisons} comparisons; a "
-            "difference is shown where its interval leaves out 0."
+            f"{FEW} never-active units. 95 % intervals over pairs, corrected (Bonferroni) for the {runs.comparisons} "
+            "comparisons of each measure; a difference is shown where its interval leaves out 0."
         ],
     )
 
 
-def main_table(lives: Lives) -> Table:
+def main_table(runs: Runs) -> Table:
     """One line per arm."""
-    lines = [
-        [
-            ARM_NAMES[arm],
-            over_seeds(lives, arm, last("online_accuracy")).format(100),
-            over_seeds(lives, arm, last("never_active")).format(100),
-            "n/a" if arm.startswith("leaky") else over_seeds(lives, arm, last("dead")).format(100),
-            over_seeds(lives, arm, last("effective_rank")).format(1),
-            over_seeds(lives, arm, total("died")).format(1, 0),
-            over_seeds(lives, arm, total("revived")).format(1, 0),
-            over_seeds(lives, arm, revival).format(100),
-            over_seeds(lives, arm, total("restarted")).format(1, 0),
-        ]
-        for arm in lives.arms
-    ]
+    lines = []
+    for arm in runs.arms:
+        accuracy, never_active, rank, revived = (
+            one.text(runs.mean((arm,), one)) for one in MEASURES.values()
+        )
+        dead = "n/a" if arm.startswith("leaky") else _DEAD.text(runs.mean((arm,), _DEAD))
+        died, back, restarted = (one.text(runs.mean((arm,), one)) for one in _EVENTS)
+        line = [ARM_NAMES[arm], accuracy, never_active, dead, rank, died, back, revived, restarted]
+        lines.append(line)
     header = [
         "network",
         "online\naccuracy, %",
-        "always\nnegative, %",
+        "never\nactive, %",
         "dead, %",
         "effective\nrank",
-        "fell silent\nin a task",
+        "no longer active\nafter a task",
         "revived\nin a task",
-        "revived of\nthe silent, %",
+        "revived of the\nnever active, %",
         "restarted\nby ReDo",
     ]
     return Table(
@@ -220,6 +193,6 @@ def main_table(lives: Lives) -> Table:
         lines,
         notes=[
             "Dead is n/a by construction for a leaky unit. Events are counted per task and unit: the same unit can "
-            "fall silent and revive many times. The effective rank is the last hidden layer's."
+            "cease to be active and revive many times. The effective rank is the last hidden layer's."
         ],
     )

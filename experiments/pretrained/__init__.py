@@ -1,1 +1,1 @@
-"""Do the LeakyReLU networks that people use have channels that never fire?"""
+"""Do the LeakyReLU networks that people use have channels that are never active?"""

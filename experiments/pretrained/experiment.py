@@ -1,4 +1,4 @@
-"""Do the LeakyReLU networks that people use have channels that never fire?
+"""Do the LeakyReLU networks that people use have channels that are never active?
 
 Takes two published networks that enlarge images, waifu2x's upconv_7 (slope 0.1) and Real-ESRGAN x4plus (slope 0.2),
 with their published weights, and counts on pieces of real photographs how often each channel is above zero. Also how
@@ -16,23 +16,23 @@ References:
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import importlib.util
-import time
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import numpy as np
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
-from experiments.lab.run import cli, interrupt, processes, store
+from experiments.lab.run import cli, store
 from experiments.lab.run.errors import LabError
-from experiments.lab.run.experiment import Flags, Outcome, settings_of
-from experiments.lab.run.progress import progress
+from experiments.lab.run.experiment import Outcome, compute
+from experiments.lab.run.settings import Count, Flags, Seed, Several
 from experiments.pretrained.photographs import (
-    CREDITS,
     crops,
     peak_signal_to_noise,
     photograph,
@@ -44,10 +44,11 @@ from experiments.pretrained.weights import NETWORKS, Pretrained, by_ncnn
 from jax_leaky import census
 
 NAME = "pretrained"
+Side = Annotated[int, Field(ge=16, le=427)]  # the smaller side of both photographs
 _MEASURES = ("never_active", "always_active", "rare", "act_freq", "mean_slope")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Config(Flags):
     """Which networks see which images, and where it is written."""
 
@@ -55,26 +56,26 @@ class Config(Flags):
     """The folder of the run: rows, pictures and page.
     A folder that holds a run of other settings is refused, not overwritten."""
 
-    networks: tuple[Literal["upconv_7", "realesrgan_x4plus"], ...] = ("upconv_7", "realesrgan_x4plus")
+    networks: Several[Literal["upconv_7", "realesrgan_x4plus"]] = ("upconv_7", "realesrgan_x4plus")
     """upconv_7: waifu2x's, for photographs, twice the size; realesrgan_x4plus: four times the size."""
 
-    photographs: tuple[Literal["china", "flower"], ...] = ("china", "flower")
+    photographs: Several[Literal["china", "flower"]] = ("china", "flower")
     """Those that come with scikit-learn."""
 
-    crops: int = 4
+    crops: Count = 4
     """Pieces of each photograph on which the channels are counted, at random places."""
 
-    crop: int = 128
-    """Their side in pixels."""
+    crop: Side = 128
+    """Side of the pieces in pixels."""
 
-    detail: int = 192
+    detail: Annotated[Side, Field(multiple_of=4)] = 192
     """The side in pixels of the piece that is shown enlarged beside the original."""
 
-    compared: int = 32
+    compared: Side = 32
     """The side in pixels of the piece on which the output is compared with ncnn's, where ncnn is installed."""
 
-    seed: int = 0
-    """Of the places of the pieces."""
+    seed: Seed = 0
+    """Seed of the places of the pieces."""
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -84,7 +85,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def count(network: Pretrained, variables: Any, name: str, config: Config) -> list[store.Record]:
-    """A row for each activation: what the census of all pieces says of its channels."""
+    """A record for each activation: what the census of all pieces says of its channels."""
     pieces = (
         piece[None]
         for photo in config.photographs
@@ -95,7 +96,7 @@ def count(network: Pretrained, variables: Any, name: str, config: Config) -> lis
     for layer, site in enumerate(found, start=1):
         if site.invalid:
             raise LabError(f"{network.title} cannot be counted at {site.name}: {site.invalid}.")
-        measures = {key: store.number(site.row[key]) for key in _MEASURES}
+        measures = {key: store.number(site.measures[key]) for key in _MEASURES}
         frequencies = [store.number(share, 4) for share in site.per_unit("act_freq")]
         rows.append(
             {
@@ -113,7 +114,7 @@ def count(network: Pretrained, variables: Any, name: str, config: Config) -> lis
 
 
 def fidelity(network: Pretrained, variables: Any, name: str, config: Config) -> list[store.Record]:
-    """A row for each photograph: made smaller and enlarged again, how close is it to what it was?"""
+    """A record for each photograph: made smaller and enlarged again, how close is it to what it was?"""
     rows = []
     for photo in config.photographs:
         truth, small = smaller(photo, network.scale)
@@ -132,7 +133,7 @@ def fidelity(network: Pretrained, variables: Any, name: str, config: Config) -> 
 
 
 def agreement(network: Pretrained, variables: Any, name: str, config: Config) -> list[store.Record]:
-    """A row on the largest difference from ncnn's output; none where ncnn is not installed."""
+    """A record on the largest difference from ncnn's output; none where ncnn is not installed."""
     if importlib.util.find_spec("ncnn") is None:
         return []
     piece = crops(photograph(config.photographs[0]), config.compared, 1, config.seed)[0]
@@ -180,27 +181,20 @@ def pictures(config: Config) -> dict[str, dict[str, np.ndarray]]:
 
 
 def measure(config: Config) -> Outcome:
-    """All rows; a network whose rows are in the folder already is not run again."""
-    began = time.monotonic()
-    flags = {field.name for field in dataclasses.fields(Flags)}
-    settings = {key: value for key, value in dataclasses.asdict(config).items() if key not in flags}
+    """All records; a network whose records are in the folder already is not run again."""
+
+    def engine(folder: store.RunFolder, advance: Callable[[int], None]) -> None:
+        for place, name in enumerate(config.networks):
+            if folder.lacks(place):
+                network = NETWORKS[name]
+                variables = network.variables()
+                rows = [make(network, variables, name, config) for make in (count, fidelity, agreement)]
+                folder.save(place, [row for some in rows for row in some])
+                advance(1)
+
     packages = ("jax", "jaxlib", "flax", *(NETWORKS[name].package for name in config.networks))
-    settings |= {"experiment": NAME, "packages": {package: _version(package) for package in packages}}
-    with processes.open_run(config.out, settings, fresh=config.fresh) as folder:
-        before, total = len(folder.finished), len(config.networks)
-        if config.so_far:
-            if not before:
-                raise LabError(f"{config.out} holds no finished networks: leave out --so-far.")
-            return Outcome(folder.assemble(), None, total - before)
-        with progress("networks", total, before) as advance:
-            for place, name in enumerate(config.networks):
-                if place not in folder.finished:
-                    network = NETWORKS[name]
-                    variables = network.variables()
-                    rows = [make(network, variables, name, config) for make in (count, fidelity, agreement)]
-                    folder.save({place: [row for some in rows for row in some]})
-                    advance(1)
-        return Outcome(folder.assemble(), None if before else time.monotonic() - began, 0)
+    identity = {"packages": {package: _version(package) for package in packages}}
+    return compute(NAME, config, identity, len(config.networks), "networks", engine)
 
 
 def _version(package: str) -> str:
@@ -210,36 +204,13 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def check(config: Config) -> None:
-    """Raises a LabError that says what is wrong with a configuration, if anything is."""
-    smallest = min(photograph(photo).shape[0] for photo in CREDITS)
-    side = (lambda value: 16 <= value <= smallest, f"give a side from 16 to {smallest} pixels")
-    settings_of(
-        config,
-        {
-            "networks": (lambda name: name in NETWORKS, f"give some of {', '.join(NETWORKS)}"),
-            "photographs": (lambda name: name in CREDITS, f"give some of {', '.join(CREDITS)}"),
-            "crops": (lambda value: value >= 1, "give 1 or more"),
-            "crop": side,
-            "compared": side,
-            "detail": (
-                lambda value: 16 <= value <= smallest and value % 4 == 0,
-                f"give a multiple of 4 from 16 to {smallest}",
-            ),
-            "seed": (lambda value: value >= 0, "give 0 or more"),
-        },
-    )
-    for name in config.networks:
-        NETWORKS[name].file()  # before anything runs
-
-
 def run(config: Config) -> None:
     """The experiment from its settings to its report."""
-    check(config)
+    for name in config.networks:
+        NETWORKS[name].file()  # before anything runs
     report(config, measure(config), functools.partial(pictures, config))
 
 
 def main() -> None:
     """The command line."""
-    config = cli.parse(Config, PRESETS, prog=f"python -m experiments.{NAME}", description=__doc__)
-    interrupt.enter(lambda: interrupt.interruptible(lambda: run(config)))
+    cli.start(NAME, run, Config, PRESETS, __doc__, all_cores=False)

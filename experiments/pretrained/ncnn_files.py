@@ -34,13 +34,13 @@ class Layer(NamedTuple):
     """One layer.
 
     Attributes:
-        kind: ncnn's name of it, such as Convolution.
-        name: its own.
-        inputs: the blobs that it reads.
-        outputs: the blobs that it makes.
-        parameters: by ncnn's number for each.
-        kernel: (height, width, in, out) float32, where it is a convolution or its transpose.
-        bias: (out,) float32, likewise.
+        kind: ncnn's name of the kind of layer, such as Convolution.
+        name: the layer's own name.
+        inputs: names of the blobs that it reads.
+        outputs: names of the blobs that it writes.
+        parameters: parameters of the layer, by ncnn's number for each.
+        kernel: weights of a convolution or its transpose, (height, width, in, out) float32; None for other layers.
+        bias: bias of such a layer, (out,) float32; None for other layers.
     """
 
     kind: str
@@ -53,7 +53,7 @@ class Layer(NamedTuple):
 
     @property
     def negative_slope(self) -> float | None:
-        """Of the leaky ReLU that ncnn has fused into the layer; None if there is none."""
+        """The slope of the leaky ReLU that ncnn has fused into the layer; None if there is none."""
         slopes = self.parameters.get(10)
         return float(slopes[0]) if self.parameters.get(9) == _LEAKY and isinstance(slopes, tuple) else None
 
@@ -62,7 +62,7 @@ def read_ncnn(param: Path) -> list[Layer]:
     """The layers of a network, in the order in which they run.
 
     Args:
-        param: the param file; the bin file lies beside it under the same name.
+        param: path of the param file; the bin file lies beside it under the same name.
 
     Raises:
         LabError: if a file is missing, is no such file, or is damaged.

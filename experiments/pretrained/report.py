@@ -1,4 +1,4 @@
-"""What the experiment on published networks shows: how often channels fire, and what becomes of a photograph."""
+"""What the experiment on published networks shows: how often channels are active, and what becomes of a photograph."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from experiments.lab.show.table import Table
 from experiments.pretrained.photographs import CREDITS
 from experiments.pretrained.weights import NETWORKS
 
-TITLE = "Do the LeakyReLU networks that people use have channels that never fire?"
+TITLE = "Do the LeakyReLU networks that people use have channels that are never active?"
 _KINDS = ("small", "bicubic", "network", "original")
 _MEASURES = ("never_active", "always_active", "rare", "act_freq", "mean_slope")
 
@@ -29,11 +29,12 @@ def report(config: Any, outcome: Outcome, pictures: Pictures) -> None:
     photographers = "; ".join(f"{photo}.jpg by {CREDITS[photo]}" for photo in config.photographs)
     lead = [
         "Never active: the channel is above zero at no position of any image; under ReLU it would be dead. Always "
-        "on: it is above zero at every position. Rare: at less than 1 % of them, or at none. Active: the mean share of "
-        "positions above zero. Mean slope: 1 there, the slope elsewhere.",
+        "active: it is above zero at every position. Rare: at less than 1 % of them, or at none. Active: the mean "
+        "share of positions above zero. Mean slope: 1 there, the slope elsewhere.",
         f"Published weights: {titles}. The channels are counted on {config.crops} pieces of {config.crop} x "
-        f"{config.crop} pixels of each of {len(config.photographs)} photographs. Silence on n positions shows a share "
-        "below 3/n, at 95 %, were the positions independent, which neighbours are not.",
+        f"{config.crop} pixels of each of {len(config.photographs)} photographs. A "
+        "channel that is never active on n positions has a share below 3/n, at 95 %, were the positions independent, "
+        "which neighbours are not.",
         f"Photographs (CC BY 2.0, as scikit-learn ships them; here cut and changed in size): {photographers}.",
     ]
     write_up(
@@ -89,7 +90,7 @@ def _cells(rows: Sequence[Record]) -> list[str]:
     return [f"{channels:,}", f"{min(row['n'] for row in rows):,}", *counts, *(f"{x:.3f}" for x in shares[3:])]
 
 
-_HEADER = ["channels", "n\nat least", "always\nnegative", "always\non", "rare", "active", "mean\nslope"]
+_HEADER = ["channels", "n\nat least", "never\nactive", "always\nactive", "rare", "active", "mean\nslope"]
 
 
 def networks_table(rows: Sequence[Record]) -> Table:
@@ -179,7 +180,7 @@ def channels(config: Any, rows: Sequence[Record]) -> Any:
     figure, axes = plots.panels(
         len(config.networks),
         1,
-        "How often the channels of published networks fire",
+        "How often the channels of published networks are active",
         f"{len(config.photographs) * config.crops} pieces of photographs, {config.crop} x {config.crop} pixels each",
         width=8.5,
         height=1.2 + 2.7 * len(config.networks),
@@ -188,8 +189,8 @@ def channels(config: Any, rows: Sequence[Record]) -> Any:
         ordered = in_depth([row for row in rows if row["network"] == name])
         rng = np.random.default_rng(0)
         for color, label, belongs in (
-            ("#0072B2", "fires", lambda share: share > 0),
-            ("#D55E00", "never fires", lambda share: share == 0),
+            ("#0072B2", "active", lambda share: share > 0),
+            ("#D55E00", "never active", lambda share: share == 0),
         ):
             points = [
                 (place + rng.uniform(-0.35, 0.35), 100 * share)
@@ -198,14 +199,14 @@ def channels(config: Any, rows: Sequence[Record]) -> Any:
                 if belongs(share)
             ]
             x, y = zip(*points, strict=True) if points else ((), ())
-            size = 60 / len(ordered) ** 0.5 if label == "fires" else 20
+            size = 60 / len(ordered) ** 0.5 if label == "active" else 20
             panel.scatter(x, y, s=size, color=color, label=label, alpha=0.45, linewidths=0, clip_on=False)
         panel.set_title(f"{NETWORKS[name].title}, slope {NETWORKS[name].negative_slope:g}", loc="left")
         panel.set_ylabel("positions above zero, %")
         panel.set_ylim(0, 100)
         panel.set_xlim(0, len(ordered) + 1)
         panel.set_xlabel("layer")
-    plots.legend(figure, axes[0, 0])
+    plots.legend(figure)
     return figure
 
 

@@ -24,15 +24,15 @@ class Pretrained(NamedTuple):
     """A published network and where its weights are.
 
     Attributes:
-        title: as people call it.
-        model: (batch, height, width, 3), 0 to 1 -> the enlarged images.
-        variables_of: the kernels and biases of a file -> Flax's variables.
-        negative_slope: of its LeakyReLU.
-        scale: how many times larger it makes an image.
-        border: pixels on each side of an image that it reads and does not enlarge.
-        package: which holds the weights.
-        param: the file in it.
-        authors: of the weights.
+        title: name by which people know the network.
+        model: Flax module from images (batch, height, width, 3), 0 to 1, to enlarged images.
+        variables_of: function from the kernels and biases of a file to Flax's variables.
+        negative_slope: slope of its LeakyReLU.
+        scale: factor by which it enlarges an image.
+        border: number of pixels on each side of an image that it reads and does not enlarge.
+        package: name of the Python package that holds the weights.
+        param: path of the param file within that package.
+        authors: authors and licence of the weights.
     """
 
     title: str
@@ -124,7 +124,7 @@ NETWORKS = {
 
 
 def by_ncnn(param: Path, image: np.ndarray) -> np.ndarray:
-    """What ncnn itself makes of an image (height, width, 3), in float32 on the CPU.
+    """The output of ncnn itself for an image (height, width, 3), in float32 on the CPU.
 
     Raises:
         LabError: if ncnn is missing, or cannot run the network.

@@ -15,9 +15,7 @@ References:
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,9 +23,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from pydantic.dataclasses import dataclass
 
-from experiments.lab.run import cli, devices, interrupt, store
-from experiments.lab.run.experiment import Flags, carry_out, settings_of
+from experiments.lab.run import cli, store
+from experiments.lab.run.experiment import carry_out
+from experiments.lab.run.settings import Count, Finite, Flags, Several
 from experiments.lab.run.sweep import Group
 from experiments.signal_gain.report import report
 from jax_leaky import leaky_relu
@@ -35,7 +35,7 @@ from jax_leaky import leaky_relu
 NAME = "signal_gain"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Config(Flags):
     """Which networks are drawn, and where the measures are written."""
 
@@ -43,22 +43,22 @@ class Config(Flags):
     """The folder of the run: rows, plots and page.
     A folder that holds a run of other settings is refused, not overwritten."""
 
-    seeds: int = 400
-    """How many networks are drawn: the second moment of one differs much from the expectation."""
+    seeds: Count = 400
+    """Number of networks that are drawn; the second moment of one differs much from the expectation."""
 
-    layers: int = 50
+    layers: Count = 50
     """Layers of each network."""
 
-    width: int = 512
+    width: Count = 512
     """Units of each layer."""
 
-    samples: int = 16
+    samples: Count = 16
     """Inputs, drawn from the standard normal distribution."""
 
-    negative_slopes: tuple[float, ...] = (0.0, 0.01, 0.1, 0.2, 0.3, 0.5)
+    negative_slopes: Several[Finite] = (0.0, 0.01, 0.1, 0.2, 0.3, 0.5)
     """The slopes of LeakyReLU; 0 is ReLU."""
 
-    every: int = 5
+    every: Count = 5
     """Layers between two that are recorded."""
 
 
@@ -68,14 +68,14 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-class Row(NamedTuple):
+class Run(NamedTuple):
     """One draw of the weights."""
 
     seed: np.uint32
 
 
 class Sizes(NamedTuple):
-    """Of a network's signals, at each layer from the input to the last: (variants, layers + 1).
+    """Measures of a network's signals at each layer from the input to the last: (variants, layers + 1).
 
     Attributes:
         second_moment: the mean square of the activations, relative to the input's.
@@ -91,10 +91,10 @@ def variants(slopes: tuple[float, ...]) -> list[tuple[float, float]]:
     return [pair for slope in slopes for pair in ((slope, slope), (slope, 0.0))[: 2 if slope else 1]]
 
 
-def train(row: Row, _data: Any, *, config: Config) -> Sizes:
+def train(run: Run, _data: Any, *, config: Config) -> Sizes:
     """Draws one network per variant, all from the same random numbers; nothing is trained here."""
     pairs, shape = variants(config.negative_slopes), (config.samples, config.width)
-    input_key, top_key, weights_key = jax.random.split(jax.random.key(row.seed), 3)
+    input_key, top_key, weights_key = jax.random.split(jax.random.key(run.seed), 3)
     slopes, made_for = jnp.array(pairs, jnp.float32).T[:, :, None, None]
     sizes = 1 / jnp.sqrt(1 + made_for**2)
     x, top = jax.random.normal(input_key, shape), jax.random.normal(top_key, shape)
@@ -122,13 +122,13 @@ def train(row: Row, _data: Any, *, config: Config) -> Sizes:
     return Sizes((moments / moments[0]).T, norms.T)
 
 
-def to_records(config: Config, row: Row, sizes: Sizes) -> list[store.Record]:
-    """A row for each variant: lists with a value for each recorded layer."""
+def to_records(config: Config, run: Run, sizes: Sizes) -> list[store.Record]:
+    """A record for each variant: lists with a value for each recorded layer."""
     return [
         {
             "negative_slope": slope,
             "gain": "own" if slope == made_for else "relu",
-            "seed": int(row.seed),
+            "seed": int(run.seed),
             "layers": recorded(config),
             "second_moment": [
                 store.number(sizes.second_moment[place, layer], 5) for layer in recorded(config)
@@ -148,21 +148,13 @@ def recorded(config: Config) -> list[int]:
 
 def run(config: Config) -> None:
     """The experiment from its settings to its report."""
-    at_least_one = (lambda value: value >= 1, "give 1 or more")
-    settings_of(
-        config,
-        dict.fromkeys(("seeds", "layers", "width", "samples", "every"), at_least_one)
-        | {"negative_slopes": (math.isfinite, "give finite numbers")},
-    )
-    rows = [Row(np.uint32(seed)) for seed in range(config.seeds)]
+    runs = [Run(np.uint32(seed)) for seed in range(config.seeds)]
     life = functools.partial(train, config=config)
-    group = Group("networks", life, rows, functools.partial(to_records, config))
+    group = Group("networks", life, runs, functools.partial(to_records, config))
     outcome = carry_out(NAME, config, [group], np.float32(0), "draws")
     report(config, outcome)
 
 
 def main() -> None:
     """The command line."""
-    config = cli.parse(Config, PRESETS, prog=f"python -m experiments.{NAME}", description=__doc__)
-    devices.use_all_cores()
-    interrupt.enter(lambda: interrupt.interruptible(lambda: run(config)))
+    cli.start(NAME, run, Config, PRESETS, __doc__)

@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.lab.analysis.statistics import Estimate, estimate
-from experiments.lab.analysis.verdict import Finding, verdict_table
+import pandas as pd
+
+from experiments.lab.analysis import Estimate, Finding, Runs, estimate
 from experiments.lab.run.experiment import Outcome, write_up
-from experiments.lab.run.store import Record
 from experiments.lab.show import plots
-from experiments.lab.show.table import Table
+from experiments.lab.show.table import Table, verdict_table
 
 TITLE = "Does the signal keep its size through a deep network?"
 TOLERANCE = 0.15  # of a factor
@@ -21,7 +21,7 @@ _GAINS = {"own": "its own gain", "relu": "ReLU's gain"}
 
 def report(config: Any, outcome: Outcome) -> None:
     """Prints the table and writes everything but the rows."""
-    records = outcome.records
+    runs = runs_of(outcome.records)
     lead = [
         "With weights of variance 2 / ((1 + a²) fan_in) the second moment of the activations stays level from layer to "
         "layer, and so does the square of the gradient's norm on the way back. With ReLU's variance, 2 / fan_in, both "
@@ -35,34 +35,31 @@ def report(config: Any, outcome: Outcome) -> None:
         outcome,
         title=TITLE,
         lead=lead,
-        tables=[verdicts(records)],
+        tables=[verdicts(runs)],
         figures=[
             (
                 "over_layers.png",
                 "Growth of the signal forward and of the gradient backward, each column on its own scale; points are "
                 "means over the draws with 95 % intervals, lines the expectation. All slopes share the draws, so that "
                 "their points move together.",
-                lambda: over_layers(records),
+                lambda: over_layers(runs),
             )
         ],
     )
 
 
-def squares(record: Record, name: str) -> list[float | None]:
-    """The second moments, or the squares of the gradient's norms, at the recorded layers."""
-    values = record[name]
-    return values if name == "second_moment" else [None if one is None else one**2 for one in values]
+def runs_of(records: Any) -> Runs:
+    """The draws, compared by slope with ReLU under the same gain; the gradient's norms are squared."""
+    frame = pd.DataFrame(records)
+    frame["gradient"] = [
+        [None if one is None else one**2 for one in norms] for norms in frame["gradient_norm"]
+    ]
+    return Runs(frame, "negative_slope", ("gain",))
 
 
-def at_layer(records: Sequence[Record], slope: float, gain: str, name: str, place: int) -> Estimate:
-    """The mean over the draws."""
-    return estimate(
-        [
-            squares(record, name)[place]
-            for record in records
-            if (record["negative_slope"], record["gain"]) == (slope, gain)
-        ]
-    )
+def growth_of(runs: Runs, slope: float, gain: str, name: str) -> list[Estimate]:
+    """The mean over the draws at each recorded layer, (layers,); NaN without a draw."""
+    return runs.layers((gain, slope), name) or [estimate([])] * len(runs.records["layers"].iloc[0])
 
 
 def expected(slope: float, gain: str, layers: int) -> float:
@@ -70,17 +67,17 @@ def expected(slope: float, gain: str, layers: int) -> float:
     return 1.0 if gain == "own" else (1 + slope**2) ** layers
 
 
-def verdicts(records: Sequence[Record]) -> Table:
+def verdicts(runs: Runs) -> Table:
     """The factors through all layers beside the expected ones."""
-    layers = records[0]["layers"]
+    layers = runs.records["layers"].iloc[0]
     findings = []
-    for slope, gain in dict.fromkeys((record["negative_slope"], record["gain"]) for record in records):
+    for gain, slope in runs.cells:
         for name, place, what in (
             ("second_moment", -1, "signal"),
-            ("gradient_norm", 0, "gradient"),
+            ("gradient", 0, "gradient"),
         ):
             factor = expected(slope, gain, layers[-1])
-            ours = at_layer(records, slope, gain, name, place)
+            ours = growth_of(runs, slope, gain, name)[place]
             findings.append(
                 Finding(
                     f"{plots.activation_name(slope)}, {_GAINS[gain]}, {what}",
@@ -98,15 +95,15 @@ def verdicts(records: Sequence[Record]) -> Table:
     )
 
 
-def over_layers(records: Sequence[Record]) -> Any:
+def over_layers(runs: Runs) -> Any:
     """Two rows, forward and backward; two columns, the right gain, seen closely, and the wrong one over decades."""
-    slopes = list(dict.fromkeys(record["negative_slope"] for record in records))
-    layers, styles = records[0]["layers"], plots.activation_styles(slopes)
+    slopes = runs.arms
+    layers, styles = runs.records["layers"].iloc[0], plots.activation_styles(slopes)
     figure, axes = plots.panels(
         2,
         2,
         "The signal through a deep network",
-        f"points: mean of {len({record['seed'] for record in records})} draws with 95 % intervals; lines: expectation",
+        f"points: mean over the draws of {runs.seeds} with 95 % intervals; lines: expectation",
         width=11.0,
         height=7.4,
         sharex=True,
@@ -115,7 +112,7 @@ def over_layers(records: Sequence[Record]) -> Any:
     apart = 0.12 * (layers[1] - layers[0])  # of the slopes at one layer, so that no interval hides another
     extremes = [1 / CLOSE, CLOSE]
     for column, gain in enumerate(_GAINS):
-        for row, name in enumerate(("second_moment", "gradient_norm")):
+        for row, name in enumerate(("second_moment", "gradient")):
             panel = axes[row, column]
             for place, (slope, style) in enumerate(styles.items()):
                 shown = gain if slope else "own"  # for ReLU the two are one
@@ -128,7 +125,7 @@ def over_layers(records: Sequence[Record]) -> Any:
                     alpha=0.6,
                     zorder=1,
                 )
-                estimates = [at_layer(records, slope, shown, name, at) for at in range(len(layers))]
+                estimates = growth_of(runs, slope, shown, name)
                 means = [one.mean for one in estimates]
                 half = [0 if math.isnan(one.half_width) else one.half_width for one in estimates]
                 if gain == "own":
@@ -161,7 +158,7 @@ def over_layers(records: Sequence[Record]) -> Any:
     # Level or not is the question: the axis shows a factor of 3 either way at least.
     highest = max(expected(slope, "relu", layers[-1]) for slope in slopes)
     axes[0, 1].set_ylim(0.5, max(3, 3 * highest))
-    plots.legend(figure, axes[0, 0])
+    plots.legend(figure)
     return figure
 
 

@@ -4,8 +4,8 @@ It ties `jax_leaky._tracing`, which finds the activations, to `jax_leaky.units`,
 """
 
 from jax_leaky._census._census import census as census
+from jax_leaky._census._census import value_and_census as value_and_census
 from jax_leaky._census._compare import Changes as Changes
-from jax_leaky._census._compare import compare as compare
-from jax_leaky._census._count import value_and_census as value_and_census
+from jax_leaky._census._compare import SiteChange as SiteChange
 from jax_leaky._census._result import Census as Census
 from jax_leaky._census._site import SiteCensus as SiteCensus

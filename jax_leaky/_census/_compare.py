@@ -1,13 +1,13 @@
-"""Two looks at a model, or at two variants of it: which units died, which revived."""
+"""Two censuses of a model, or of two variants of it: which units died, which revived."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from jax_leaky import units
-from jax_leaky._census._result import Census
-from jax_leaky._census._show import share, slope
+from jax_leaky._census._show import share, slope, text_table
 from jax_leaky._census._site import SiteCensus
 from jax_leaky.units import Transitions
 
@@ -18,7 +18,7 @@ class SiteChange:
 
     Attributes:
         before: the site in the first census.
-        after: the same in the second.
+        after: that site in the second census.
         transitions: died, revived and their shares; NaN where a side is invalid.
     """
 
@@ -26,20 +26,20 @@ class SiteChange:
     after: SiteCensus
     transitions: Transitions
 
-    def row(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The change as plain values; None where there is none."""
         about = {"before": self.before.name, "after": self.after.name, "units": self.after.units}
         measures = {
-            f"{name}_{when}": site.row[name]
+            f"{name}_{when}": site.measures[name]
             for name in ("never_active", "mean_slope")
             for when, site in (("before", self.before), ("after", self.after))
         }
-        return about | self.transitions.to_row() | measures
+        return about | self.transitions.to_dict() | measures
 
 
 @dataclasses.dataclass(frozen=True)
 class Changes:
-    """What `compare` found; printed, a table.
+    """What `Census.compare` found; printed, a table.
 
     Attributes:
         sites: what changed at the sites that both hold.
@@ -51,14 +51,14 @@ class Changes:
     only_before: tuple[str, ...] = ()
     only_after: tuple[str, ...] = ()
 
-    def rows(self) -> list[dict[str, Any]]:
+    def to_dicts(self) -> list[dict[str, Any]]:
         """The changes as plain values, a dict per site."""
-        return [site.row() for site in self.sites]
+        return [site.to_dict() for site in self.sites]
 
     def __str__(self) -> str:
         lines = [("site", "slope", "units", "never active", "died", "revived", "mean slope")]
         for site in self.sites:
-            row = site.row()
+            row = site.to_dict()
             name = row["after"] if row["before"] == row["after"] else f"{row['before']} -> {row['after']}"
             negative = _arrow(*(share(row[f"never_active_{when}"]) for when in ("before", "after")))
             steepness = _arrow(*(_number(row[f"mean_slope_{when}"]) for when in ("before", "after")))
@@ -74,56 +74,32 @@ class Changes:
                     steepness,
                 )
             )
-        widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
-        table = [
-            "  ".join(cell.ljust(width) for cell, width in zip(c, widths, strict=True)).rstrip()
-            for c in lines
-        ]
+        table = text_table(lines, [True] * len(lines[0]))
         alone = [f"only before: {name}" for name in self.only_before]
         return "\n".join([*table, *alone, *(f"only after: {name}" for name in self.only_after)])
 
 
-def compare(before: Census, after: Census) -> Changes:
-    """Which units died and which revived between two censuses: of a model at two times, or of two variants of it.
-
-    A unit died that was alive before and is never active now. Sites are paired in the order of the program where
-    both censuses hold as many sites with the same numbers of units, so that a model is also compared with one whose
-    activations were swapped; otherwise by name. Both should have seen the same samples.
+def changes(before: Mapping[str, SiteCensus], after: Mapping[str, SiteCensus]) -> Changes:
+    """What changed between the sites of two censuses; `Census.compare` says how they are paired.
 
     Raises:
-        TypeError: one of the two is no census.
         ValueError: the two have no site in common.
-
-    Example:
-        >>> import jax, jax.numpy as jnp
-        >>> from jax_leaky import census, compare
-        >>> def layer(bias, x):
-        ...     with jax.named_scope("layer"):
-        ...         return jax.nn.relu(x + bias)
-        >>> x = jnp.zeros((100, 2))
-        >>> before, after = (census(layer, [(jnp.array(b), x)]) for b in ([1.0, -1.0], [-1.0, -1.0]))
-        >>> row = compare(before, after).rows()[0]
-        >>> row["died"], row["revived"], row["never_active_after"]
-        (1, 0, 1.0)
     """
-    for name, value in (("before", before), ("after", after)):
-        if not isinstance(value, Census):
-            raise TypeError(f"compare: {name} is of type {type(value).__name__}: give a census.")
-    if [site.units for site in before] == [site.units for site in after]:
-        pairs = list(zip(before, after, strict=True))
+    if [site.units for site in before.values()] == [site.units for site in after.values()]:
+        pairs = list(zip(before.values(), after.values(), strict=True))
     else:
         pairs = [
-            (site, after.sites[site.name])
-            for site in before
-            if site.name in after.sites and after.sites[site.name].units == site.units
+            (site, after[name])
+            for name, site in before.items()
+            if name in after and after[name].units == site.units
         ]
     if not pairs:
         raise ValueError("compare: the two censuses have no site in common: give two of the same model.")
     old, new = {one.name for one, _ in pairs}, {two.name for _, two in pairs}
     return Changes(
         tuple(SiteChange(one, two, _transitions(one, two)) for one, two in pairs),
-        tuple(site.name for site in before if site.name not in old),
-        tuple(site.name for site in after if site.name not in new),
+        tuple(name for name in before if name not in old),
+        tuple(name for name in after if name not in new),
     )
 
 

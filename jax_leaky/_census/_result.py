@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from jax_leaky._census import _html, _json, _plot
-from jax_leaky._census import _show as _table
+from jax_leaky._census import _json, _show
+from jax_leaky._census._compare import Changes, changes
 from jax_leaky._census._site import Record, SiteCensus
 from jax_leaky._tracing import Opaque
 
@@ -78,7 +78,7 @@ class Census:
         return {
             name: SiteCensus(name, row, self.rare_below)
             for record in self._records.values()
-            for name, row in record.rows()
+            for name, row in record.layers()
         }
 
     def __getitem__(self, name: str) -> SiteCensus:
@@ -126,8 +126,8 @@ class Census:
         """The same, where batches of another shape have met other sites."""
         records = dict(self._records)
         for name, record in other._records.items():
-            if name in records and records[name].shape != record.shape:
-                first, second = records[name].shape[-1], record.shape[-1]
+            if name in records and records[name].counts.shape != record.counts.shape:
+                first, second = records[name].counts.shape[-1], record.counts.shape[-1]
                 raise ValueError(
                     f"census: {name} has {first} units in one batch and {second} in another. A unit is an index of the "
                     "last axis of the activation's input; after vmap, or where channels come first, samples may lie "
@@ -139,10 +139,40 @@ class Census:
     def _with(self, records: Iterable[Record], opaque: Iterable[Opaque]) -> Census:
         return Census(records, dict.fromkeys((*self.opaque, *opaque)), self.rare_below)
 
+    def compare(self, after: Census) -> Changes:
+        """Which units died and which revived until another census: of the model later, or of a variant of it.
+
+        A unit died that was alive before and is never active now. Sites are paired in the order of the program where
+        both censuses hold as many sites with the same numbers of units, so that a model is also compared with one
+        whose activations were swapped; otherwise by name. Both should have seen the same samples.
+
+        Args:
+            after: the census to compare with this one.
+
+        Raises:
+            TypeError: `after` is no census.
+            ValueError: the two have no site in common.
+
+        Example:
+            >>> import jax, jax.numpy as jnp
+            >>> from jax_leaky import census
+            >>> def layer(bias, x):
+            ...     with jax.named_scope("layer"):
+            ...         return jax.nn.relu(x + bias)
+            >>> x = jnp.zeros((100, 2))
+            >>> before, after = (census(layer, [(jnp.array(b), x)]) for b in ([1.0, -1.0], [-1.0, -1.0]))
+            >>> row = before.compare(after).to_dicts()[0]
+            >>> row["died"], row["revived"], row["never_active_after"]
+            (1, 0, 1.0)
+        """
+        if not isinstance(after, Census):
+            raise TypeError(f"compare: after is of type {type(after).__name__}: give a census.")
+        return changes(self.sites, after.sites)
+
     # Told in words, figures and pictures
 
     def __str__(self) -> str:
-        return _table.text(self)
+        return _show.text(self.sites.values(), self.opaque)
 
     def __repr__(self) -> str:
         count = f"{len(self)} site{'' if len(self) == 1 else 's'}"
@@ -150,7 +180,7 @@ class Census:
 
     def table(self) -> rich.table.Table:
         """The table for a terminal, by rich."""
-        return _table.rich_table(self)
+        return _show.rich_table(self.sites.values(), self.opaque)
 
     def __rich__(self) -> rich.table.Table:
         return self.table()
@@ -171,20 +201,20 @@ class Census:
         Raises:
             ImportError: matplotlib is missing.
         """
-        return _plot.figure(self)
+        return _show.figure(self.sites.values())
 
     def html(self) -> str:
         """A page by itself: the table, and the histograms as a picture inside it where matplotlib is installed."""
-        return _html.page(self)
+        return _show.page(self.sites.values(), self.opaque)
 
     def _repr_html_(self) -> str:
-        return _html.fragment(self)
+        return _show.fragment(self.sites.values(), self.opaque)
 
     # Kept
 
     def to_json(self) -> str:
         """All of it as strict JSON (no NaN): the measures, for others to read, and the counts, for `from_json`."""
-        return _json.dumps(self, self._records.values())
+        return _json.dumps(self._records.values(), self.sites.values(), self.opaque, self.rare_below)
 
     @classmethod
     def from_json(cls, text: str) -> Census:
@@ -206,7 +236,7 @@ class Census:
 
 
 def _scalars(site: SiteCensus) -> Iterator[tuple[str, float]]:
-    for key, value in site.row.items():
+    for key, value in site.measures.items():
         if key != "notes" and (
             value is not None or (site.invalid and key not in ("grad_dead", "grad_score"))
         ):

@@ -1,14 +1,19 @@
 """He's initialisation for a leaky ReLU."""
 
-import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
+import jax
+import numpy as np
 from jax.nn.initializers import Initializer, variance_scaling
+from jax.typing import ArrayLike
+
+Mode = Literal["fan_in", "fan_out", "fan_avg"]
 
 
 def leaky_he_normal(
-    negative_slope: float = 0.01,
+    negative_slope: ArrayLike = 0.01,
+    mode: Mode = "fan_in",
     in_axis: int | Sequence[int] = -2,
     out_axis: int | Sequence[int] = -1,
     batch_axis: int | Sequence[int] = (),
@@ -23,7 +28,9 @@ def leaky_he_normal(
     is truncated at two standard deviations.
 
     Args:
-        negative_slope: the slope of the activation that follows.
+        negative_slope: slope :math:`a` of the activation that follows, a scalar; it may be traced.
+        mode: name of what stands for fan_in in the formula. ``"fan_in"`` keeps the signal level, ``"fan_out"`` the
+            gradient, ``"fan_avg"`` (the mean of both) neither quite.
         in_axis: axis or axes of the kernel that hold the inputs.
         out_axis: axis or axes of the kernel that hold the outputs.
         batch_axis: axis or axes of the kernel that belong to neither.
@@ -33,10 +40,10 @@ def leaky_he_normal(
         An initializer: a function of (key, shape, dtype).
 
     Raises:
-        ValueError: ``negative_slope`` is not finite.
+        ValueError: ``negative_slope`` is known and not finite, or ``mode`` is unknown.
 
     References:
-        He, Zhang, Ren, Sun: Delving deep into rectifiers. ICCV, 2015, equation 15.
+        He, Zhang, Ren, Sun: Delving deep into rectifiers. ICCV, 2015, equations 10, 14 and 15.
 
     Example:
         >>> import jax
@@ -45,13 +52,12 @@ def leaky_he_normal(
         >>> print(f"{kernel.var() * 512 * (1 + 0.2**2):.2f}")
         2.00
     """
-    return variance_scaling(
-        _gain(negative_slope), "fan_in", "truncated_normal", in_axis, out_axis, batch_axis, dtype
-    )
+    return _scaled("truncated_normal", negative_slope, mode, in_axis, out_axis, batch_axis, dtype)
 
 
 def leaky_he_uniform(
-    negative_slope: float = 0.01,
+    negative_slope: ArrayLike = 0.01,
+    mode: Mode = "fan_in",
     in_axis: int | Sequence[int] = -2,
     out_axis: int | Sequence[int] = -1,
     batch_axis: int | Sequence[int] = (),
@@ -69,12 +75,18 @@ def leaky_he_uniform(
         >>> bool(abs(kernel).max() <= (6 / ((1 + 0.2**2) * 600)) ** 0.5)
         True
     """
-    return variance_scaling(_gain(negative_slope), "fan_in", "uniform", in_axis, out_axis, batch_axis, dtype)
+    return _scaled("uniform", negative_slope, mode, in_axis, out_axis, batch_axis, dtype)
 
 
-def _gain(negative_slope: float) -> float:
-    if not math.isfinite(negative_slope):
+def _scaled(
+    distribution: Literal["truncated_normal", "uniform"], negative_slope: ArrayLike, mode: Mode, *rest: Any
+) -> Initializer:
+    if mode not in get_args(Mode):
+        raise ValueError(
+            f"mode must be 'fan_in', 'fan_out' or 'fan_avg', got {mode!r}; the default is 'fan_in'."
+        )
+    if not isinstance(negative_slope, jax.core.Tracer) and not np.isfinite(negative_slope):
         raise ValueError(
             f"negative_slope must be finite, got {negative_slope}; name the activation's own slope."
         )
-    return 2.0 / (1.0 + negative_slope**2)
+    return variance_scaling(2.0 / (1.0 + negative_slope**2), mode, distribution, *rest)

@@ -1,15 +1,13 @@
 """The leaky ReLU that users call: what it accepts, what it refuses, and which rule serves it."""
 
-from typing import get_args
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jax_leaky._op._residual import Residual
-from jax_leaky._op._rules import array_slope, number_forward, number_reverse
+from jax_leaky._op._residual import BITS, FORMS, Form, Residual
+from jax_leaky._op._rules import array_slope, number_forward, number_reverse, number_value
 
 # Bits, because they alone never need more memory than jax.nn.leaky_relu, in any block on any backend that was
 # compiled for; "output" is as small where the next operation keeps y anyway, and needs up to 2.3 times as much
@@ -41,12 +39,21 @@ def leaky_relu(
     Args:
         x: array of any shape. A float dtype is kept, whatever the dtype of the slope; integers and bool become
             floats.
-        negative_slope: a number, or an array that broadcasts against ``x`` (one slope per channel, say). It may be
-            traced, vmapped and differentiated, and is rounded to the dtype of ``x`` first.
-        residual: what the backward pass keeps. ``"bits"``: one bit per element. ``"mask"``: one byte per element.
-            ``"output"``: the result, which is free where the next operation keeps it anyway (Dense, Conv) and a
-            whole array where it does not. The sign of an array or of a traced value is not known beforehand;
-            ``"output"`` then keeps bits.
+        negative_slope: number, or array that broadcasts against ``x`` (one slope per channel, say). It may be
+            traced, vmapped and differentiated, and is rounded to the dtype of ``x`` first. A number is a constant of
+            the program that is differentiated; give an array where each step has another slope.
+        residual: name of what the backward pass keeps.
+
+            * ``"bits"``: one bit per element. The eight elements of a byte are neighbours along one axis: of an array
+              of four axes or more (images) the first, else one of the last two, that which leaves fewer bits unused.
+              The first axis, which may be a batch on several devices, is taken only if its size is a multiple of 64
+              and of eight times the number of devices, so the same function is another program where the process has
+              more than eight devices. An axis of symbolic size and one that is sharded explicitly are never taken;
+              where none is left, ``"bits"`` keeps a byte per element, as ``"mask"`` does.
+            * ``"mask"``: one byte per element.
+            * ``"output"``: the result, which is free where the next operation keeps it anyway (Dense, Conv) and a
+              whole array where it does not. The sign of a slope that is an array or traced is not known beforehand;
+              ``"output"`` then keeps bits.
         forward_mode: True for the same function and the same memory through rules that serve forward mode too:
             ``jax.jvp``, ``jax.jacfwd``, ``jax.linearize``. Left False, these raise JAX's TypeError.
 
@@ -55,8 +62,8 @@ def leaky_relu(
 
     Raises:
         TypeError: ``x`` or ``negative_slope`` is not a real number or an array of them.
-        ValueError: ``residual`` is unknown, or ``"output"`` with a negative number as slope; or the shapes do not
-            broadcast.
+        ValueError: ``residual`` is unknown, or it is ``"output"`` and the slope is a number below 0; or the shapes
+            do not broadcast.
 
     References:
         Maas, Hannun, Ng: Rectifier nonlinearities improve neural network acoustic models. ICML workshop, 2013.
@@ -72,40 +79,56 @@ def leaky_relu(
         [0.01 0.01 1.  ]
     """
     x, slope = _real("x", x), _real("negative_slope", negative_slope)
-    if not isinstance(residual, str) or residual not in get_args(Residual):
-        raise ValueError(f"residual must be 'bits', 'mask' or 'output', got {residual!r}.")
+    if not isinstance(residual, str) or residual not in FORMS:
+        raise ValueError(
+            f"residual must be 'bits', 'mask' or 'output', got {residual!r}; the default is {DEFAULT!r}."
+        )
     try:
         shape = jnp.broadcast_shapes(np.shape(x), np.shape(slope))
     except ValueError:
         raise ValueError(
-            f"negative_slope of shape {np.shape(slope)} does not broadcast against x of shape {np.shape(x)}; "
+            f"negative_slope must broadcast against x of shape {np.shape(x)}, got shape {np.shape(slope)}; "
             "reshape it so that their last axes match or are 1."
         ) from None
     number = None if isinstance(slope, Array) or np.ndim(slope) else float(np.asarray(slope, np.float64))
     if residual == "output" and number is not None and number < 0:
         raise ValueError(
-            f"residual='output' cannot tell the sign of x under negative_slope={number}, because it is below 0; "
-            "use residual='bits'."
+            f"negative_slope must not be below 0 under residual='output', which reads the sign of x from the result, "
+            f"got negative_slope={number}; use residual='bits'."
         )
     if jnp.issubdtype(jnp.result_type(x), jnp.floating):
         x = jnp.asarray(x)  # without a dtype: the number 1.0 stays weakly typed
     else:
-        x = jnp.asarray(x, jnp.result_type(x, slope, 0.0))
+        with jax.numpy_dtype_promotion("standard"):  # "strict" has no dtype for an integer and a float
+            x = jnp.asarray(x, jnp.result_type(x, slope, 0.0))
     dtype, x = x.dtype, jnp.broadcast_to(x, shape)
-    array = None if number is not None else jnp.asarray(slope, dtype)
-    return _jitted(x, array, number, residual, bool(forward_mode))
+    if number is None:  # of unknown sign, which the result does not tell
+        return _jitted(
+            x,
+            jnp.asarray(slope, dtype),
+            None,
+            BITS if residual == "output" else FORMS[residual],
+            bool(forward_mode),
+        )
+    if not isinstance(x, jax.core.Tracer):  # nothing to differentiate: one program serves every number
+        return _jitted_value(x, number if x.weak_type else np.asarray(number, dtype))
+    return _jitted(x, None, number, FORMS[residual], bool(forward_mode))
 
 
-def _apply(
-    x: Array, array: Array | None, number: float | None, residual: Residual, forward_mode: bool
-) -> Array:
+def _apply(x: Array, array: Array | None, number: float | None, form: Form, forward_mode: bool) -> Array:
     if array is not None:
-        return array_slope(x, array, residual, forward_mode)
-    return (number_forward if forward_mode else number_reverse)(x, number, residual)
+        return array_slope(x, array, form, forward_mode)
+    return (number_forward if forward_mode else number_reverse)(x, number, form)
 
 
-_apply.__name__ = "leaky_relu"  # what jaxprs and profiles show
+def _value(x: Array, slope: Array) -> Array:
+    return number_value(x, slope)
+
+
+# What jaxprs and profiles show.
+_apply.__name__ = _value.__name__ = "leaky_relu"
 _jitted = jax.jit(_apply, static_argnums=(2, 3, 4))
+_jitted_value = jax.jit(_value)
 
 
 def _real(name: str, value: ArrayLike) -> ArrayLike:
@@ -121,7 +144,7 @@ def _real(name: str, value: ArrayLike) -> ArrayLike:
     dtype = jnp.result_type(value) if isinstance(value, (bool, int, float, complex)) else value.dtype
     if dtype == jnp.float8_e8m0fnu:
         raise TypeError(
-            f"{name} has dtype {dtype}, which holds neither 0 nor a sign; cast it to float32 first."
+            f"{name} must have a dtype that holds 0 and a sign, got dtype {dtype}; cast it to float32 first."
         )
     if not any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
         raise TypeError(f"{name} must be real and numeric, got dtype {dtype}; {_remedy(dtype)}.")

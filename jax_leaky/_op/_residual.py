@@ -1,41 +1,77 @@
-"""What a leaky ReLU keeps for its backward pass: which elements were above zero, in one of three forms."""
+"""What a leaky ReLU keeps for its backward pass: which elements were above zero, in one of three forms.
 
-from typing import Literal
+Each form is an object with two methods. ``keep(value)`` is what to keep of ``value``, an array that is above zero
+exactly where x is. ``positive(kept, like)`` is the bool array that tells where, of the shape and sharding of ``like``,
+which are those of ``value``. Both decide by ``> 0``, never by ``>= 0``: at slope 0, and where a product underflows, an
+element that was below zero has become 0.
+"""
+
+from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.ad_checkpoint import checkpoint_name
+from jax.sharding import NamedSharding, PartitionSpec
 
 Residual = Literal["bits", "mask", "output"]
+RESIDUAL_NAME = "leaky_relu_residual"
 
 
-def keep_sign(value: Array, residual: Residual) -> Array:
-    """What to keep of ``value``, an array that is above zero exactly where x is.
+class Form(Protocol):
+    """What the derivative rules ask of a form."""
 
-    Always decided by ``> 0``, never by ``>= 0``: at slope 0, and where a product underflows, an element that was
-    below zero has become 0.
-    """
-    if residual == "output":
-        return value
-    axis = _packing_axis(value)
-    if residual == "mask" or axis is None:
-        return value > 0
-    return _pack(value > 0, axis)
+    def keep(self, value: Array) -> Array:
+        """What the backward pass keeps of ``value`` (any shape)."""
+
+    def positive(self, kept: Array, like: Array) -> Array:
+        """Where ``value`` was above zero: a bool array of the shape of ``like``."""
 
 
-def was_positive(kept: Array, like: Array, residual: Residual) -> Array:
-    """A bool array, True where x > 0, of the shape and sharding of ``like``: those of what ``keep_sign`` was given.
+class Bits:
+    """One bit per element; one byte where no axis can be packed."""
 
-    How the bits lie is read from ``kept``, not decided again: the backward pass may run under another mesh.
-    """
-    if residual == "output":
-        return kept > 0
-    if kept.dtype == jnp.bool_:
+    def keep(self, value: Array) -> Array:
+        """(..., n, ...) -> (..., ceil(n / 8), ...) uint8, or (..., n, ...) bool."""
+        axis = _packing_axis(value)
+        positive = value > 0
+        return checkpoint_name(positive if axis is None else _pack(positive, axis), RESIDUAL_NAME)
+
+    def positive(self, kept: Array, like: Array) -> Array:
+        """How the bits lie is read from ``kept``, not decided again: the backward pass may run under another mesh."""
+        if kept.dtype == jnp.bool_:
+            return kept
+        eighths = [axis for axis, size in enumerate(kept.shape) if size != like.shape[axis]]
+        # An axis of size 1 or 0 has as many eighths as elements: each byte is one element.
+        return _unpack(kept, like.shape, eighths[0]) if eighths else kept != 0
+
+
+class Mask:
+    """One byte per element."""
+
+    def keep(self, value: Array) -> Array:
+        """The mask, of the shape of ``value``."""
+        return checkpoint_name(value > 0, RESIDUAL_NAME)
+
+    def positive(self, kept: Array, like: Array) -> Array:  # noqa: ARG002  the form, not each class, names arguments
+        """The mask itself."""
         return kept
-    eighths = [axis for axis, size in enumerate(kept.shape) if size != like.shape[axis]]
-    # Of an axis of size 1 or 0 there are as many eighths as elements; any such axis is unpacked alike.
-    eighths += [axis for axis, size in enumerate(like.shape) if isinstance(size, int) and size < 2]
-    return _unpack(kept, like.shape, eighths[0])
+
+
+class Output:
+    """The result itself, whose sign is that of x under a number, not below 0, as slope."""
+
+    def keep(self, value: Array) -> Array:
+        """``value``, without a second name, by which y would be two arrays outside of a jit."""
+        return value
+
+    def positive(self, kept: Array, like: Array) -> Array:  # noqa: ARG002  likewise
+        """Where the result is above zero."""
+        return kept > 0
+
+
+BITS = Bits()
+FORMS: dict[Residual, Form] = {"bits": BITS, "mask": Mask(), "output": Output()}
 
 
 # jnp.packbits packs as well, but goes through a transposition and a sum of 32-bit numbers. A shift and a sum of bytes
@@ -47,7 +83,8 @@ def _pack(positive: Array, axis: int) -> Array:
     """(..., n, ...) bool -> (..., ceil(n / 8), ...) uint8, along ``axis``."""
     shape = positive.shape
     padding = [(0, -size % 8 if place == axis else 0) for place, size in enumerate(shape)]
-    octets = jnp.pad(positive, padding).reshape(*shape[:axis], -(-shape[axis] // 8), 8, *shape[axis + 1 :])
+    split = (*shape[:axis], -(-shape[axis] // 8), 8, *shape[axis + 1 :])
+    octets = _reshape(jnp.pad(positive, padding), split, slice(axis, axis + 1), 2)
     shifted = octets.astype(jnp.uint8) << _places(octets.ndim, axis + 1)
     return jnp.sum(shifted, axis=axis + 1, dtype=jnp.uint8)  # an or that XLA also knows across devices
 
@@ -55,8 +92,26 @@ def _pack(positive: Array, axis: int) -> Array:
 def _unpack(packed: Array, shape: tuple[int, ...], axis: int) -> Array:
     """The inverse: (..., ceil(n / 8), ...) uint8 -> the bool array of ``shape``."""
     octets = jnp.expand_dims(packed, axis + 1) & (jnp.uint8(1) << _places(len(shape) + 1, axis + 1))
-    padded = (octets != 0).reshape(*shape[:axis], 8 * packed.shape[axis], *shape[axis + 1 :])
+    joined = (*shape[:axis], 8 * packed.shape[axis], *shape[axis + 1 :])
+    padded = _reshape(octets != 0, joined, slice(axis, axis + 2), 1)
     return lax.slice_in_dim(padded, 0, shape[axis], axis=axis)
+
+
+def _reshape(array: Array, shape: tuple[int, ...], axes: slice, count: int) -> Array:
+    """``array`` in ``shape``, where its ``axes``, none of which is sharded, have become ``count`` axes."""
+    spec = _spec(array)
+    if not any(spec):
+        return array.reshape(shape)
+    # Left to itself, a reshape forgets that an axis of size 1 is sharded explicitly.
+    spec[axes] = [None] * count
+    sharding = NamedSharding(jax.typeof(array).sharding.mesh, PartitionSpec(*spec))
+    return lax.reshape(array, shape, out_sharding=sharding)
+
+
+def _spec(array: Array) -> list[Any]:
+    """The axes of the mesh over which each axis of ``array`` is sharded explicitly; None for an axis that is not."""
+    spec = jax.typeof(array).sharding.spec
+    return [*spec, *[None] * (array.ndim - len(spec))]
 
 
 def _places(rank: int, axis: int) -> Array:
@@ -79,13 +134,12 @@ def _packing_axis(value: Array) -> int | None:
     each of 8 devices, or of all there are if there are more, gets whole bytes, so that none is exchanged. An axis of
     unknown size (a symbolic dimension) or one that is sharded explicitly is not packed.
     """
-    sharding, last = jax.typeof(value).sharding, value.ndim - 1
-    whole_bytes = 8 * max(8, jax.device_count(), sharding.mesh.size)
+    spec, last = _spec(value), value.ndim - 1
+    # Under automatic sharding the type of an array knows no mesh: there may be as many devices as the process has.
+    whole_bytes = 8 * max(8, jax.device_count(), jax.typeof(value).sharding.mesh.size)
 
     def can_be_packed(axis: int) -> bool:
-        if not isinstance(value.shape[axis], int) or (
-            axis < len(sharding.spec) and sharding.spec[axis] is not None
-        ):
+        if not isinstance(value.shape[axis], int) or spec[axis] is not None:
             return False
         return axis > 0 or axis == last or value.shape[axis] % whole_bytes == 0
 

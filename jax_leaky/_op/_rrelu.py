@@ -12,16 +12,17 @@ def check_bounds(lower: float, upper: float) -> None:
     if not (math.isfinite(lower) and math.isfinite(upper) and lower <= upper):
         raise ValueError(
             f"lower and upper must be finite and in order, got lower={lower}, upper={upper}; "
-            "the paper's are 1/8 and 1/3."
+            "the bounds of the paper are 1/8 and 1/3."
         )
 
 
 def mean_slope(lower: float, upper: float) -> float:
-    """The slope of evaluation."""
+    """The slope of the evaluation."""
     return (lower + upper) / 2
 
 
 def random_slopes(key: Array, inputs: Array, lower: float, upper: float) -> Array:
     """One slope for each element of ``inputs``, uniform on [lower, upper)."""
-    dtype = jnp.result_type(inputs, 0.0)
+    with jax.numpy_dtype_promotion("standard"):  # "strict" has no dtype for an integer and a float
+        dtype = jnp.result_type(inputs, 0.0)
     return jax.random.uniform(key, jnp.shape(inputs), dtype, lower, upper)

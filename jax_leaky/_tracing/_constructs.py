@@ -1,169 +1,378 @@
-"""`lax.scan`, `lax.while_loop` and `lax.fori_loop`."""
+"""The equations with jaxprs inside that replay rebuilds: calls, conditionals, loops and shards."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import PartitionSpec
 
 from jax_leaky._tracing import _jax_internals as internals
-from jax_leaky._tracing import _records
-from jax_leaky._tracing._program import Inner, Plan, Records, Scope
-from jax_leaky._tracing._replay import replay
+from jax_leaky._tracing._jax_internals import Atom, ClosedJaxpr, Equation, Jaxpr, Variable
+from jax_leaky._tracing._program import CannotEnter, Construct, Inner, Plan, Records, Scope, Shards, Spot
+from jax_leaky._tracing._replay import fold, fold_shards, never, replay, settle, wanted
+from jax_leaky._tracing._sharding import first_copy
 from jax_leaky._tracing._site import Loop
 from jax_leaky._tracing._visitor import Visitor
 
+_Outcome = tuple[list[Any], Records]
 
-class Scan:
+# Calls: jit, closed calls, rematerialised functions and functions with a rule of their own
+
+
+class _Call(Construct):
+    """A construct with one jaxpr that takes the equation's own inputs."""
+
+    def open(self, eqn: Equation, scope: Scope) -> Sequence[Inner]:
+        """Its jaxpr, in the scope of the caller."""
+        (jaxpr,) = internals.inner_jaxprs(eqn)
+        return [Inner(jaxpr, scope, tuple(range(len(eqn.invars))))]
+
+
+class Jit(_Call):
+    """A jit inside the function: it stays one, so that what it computes is compiled as before."""
+
+    def open(self, eqn: Equation, scope: Scope) -> Sequence[Inner]:
+        """Its jaxpr, in the scope of the caller."""
+        if internals.has_layouts(eqn):
+            raise CannotEnter("a jit that fixes memory layouts")
+        return super().open(eqn, scope)
+
+    def run(self, eqn: Equation, values: Sequence[Any], plans: Sequence[Plan], visitor: Visitor) -> _Outcome:
+        """A jit of the replay."""
+        (plan,) = plans
+
+        def replayed(*arguments: Any) -> _Outcome:
+            return replay(plan, visitor, arguments)
+
+        replayed.__name__ = internals.call_name(eqn)
+        with internals.equation_context(eqn):
+            return jax.jit(replayed, **internals.jit_options(eqn))(*values)
+
+
+class ClosedCall(_Call):
+    """A call without any meaning of its own: its equations take its place."""
+
+    def run(self, eqn: Equation, values: Sequence[Any], plans: Sequence[Plan], visitor: Visitor) -> _Outcome:
+        """The replay."""
+        with internals.equation_context(eqn):
+            return replay(plans[0], visitor, values)
+
+
+class Remat(_Call):
+    """`jax.checkpoint`, kept with its policy."""
+
+    def open(self, eqn: Equation, scope: Scope) -> Sequence[Inner]:
+        """Its jaxpr, in the scope of the caller."""
+        if internals.is_recomputation(eqn):
+            raise CannotEnter("the recomputation of a gradient")
+        return super().open(eqn, scope)
+
+    def run(self, eqn: Equation, values: Sequence[Any], plans: Sequence[Plan], visitor: Visitor) -> _Outcome:
+        """A checkpoint of the replay."""
+        (plan,) = plans
+
+        def replayed(*arguments: Any) -> _Outcome:
+            return replay(plan, visitor, arguments)
+
+        with internals.equation_context(eqn):
+            return jax.checkpoint(replayed, **internals.remat_options(eqn))(*values)
+
+
+class CustomRule(_Call):
+    """A `jax.custom_jvp` or `jax.custom_vjp` whose body holds activations.
+
+    The call itself runs as it is, so that its value and its gradient stay those of the user's rule. The records
+    come from a second run of the body beside it, through which no gradient flows; within one jit XLA shares what
+    the two have in common. Replacing an activation in there would leave the rule of another function in place.
+    """
+
+    def open(self, eqn: Equation, scope: Scope) -> Sequence[Inner]:
+        """Its body."""
+        rule, name = eqn.primitive.name.removesuffix("_call"), internals.call_name(eqn)
+        inside = scope.enter(
+            inside=f"{rule} {name}",
+            fixed=f"the {rule} rule of {name} is the derivative of the function as it is",
+        )
+        (inner,) = super().open(eqn, inside)
+        if internals.body(inner.jaxpr).jaxpr.effects:
+            raise CannotEnter(f"a {rule} function with side effects, which would take place twice")
+        return [inner]
+
+    def run(self, eqn: Equation, values: Sequence[Any], plans: Sequence[Plan], visitor: Visitor) -> _Outcome:
+        """The call as it is, and the records of its body."""
+        outputs = internals.bind(eqn, values)
+        with internals.equation_context(eqn):
+            still = [lax.stop_gradient(value) for value in values]
+            _, records = replay(plans[0], visitor.without_tap(), still)
+        return outputs, records
+
+
+# `lax.cond` and `lax.switch`: the branch taken is observed, the others are marked as not reached
+
+
+class Cond(Construct):
+    """A conditional. Each branch gives the records of all branches: its own, and `never` for the others'."""
+
+    def open(self, eqn: Equation, scope: Scope) -> Sequence[Inner]:
+        """Its branches; branch 0 of a two-way cond is the one for False."""
+        varying = scope.varying | internals.varying_axes(eqn.invars[0].aval)
+        operands = tuple(range(1, len(eqn.invars)))
+        return [
+            Inner(
+                branch,
+                scope.enter(f"branch_{number}", f"branch {number}", conditional=True, varying=varying),
+                operands,
+            )
+            for number, branch in enumerate(internals.branches(eqn))
+        ]
+
+    def run(self, eqn: Equation, values: Sequence[Any], plans: Sequence[Plan], visitor: Visitor) -> _Outcome:
+        """A switch over replays of the branches."""
+
+        def branch(plan: Plan) -> Callable[..., _Outcome]:
+            others = [other for other in plans if other is not plan]
+
+            def replayed(*arguments: Any) -> _Outcome:
+                outputs, records = replay(plan, visitor, arguments)
+                absent = wanted(others, visitor)
+                return outputs, records | {s.site.name: never(s, visitor, plan.scope) for s in absent}
+
+            return replayed
+
+        index, *operands = values
+        with internals.equation_context(eqn):
+            return lax.switch(index, [branch(plan) for plan in plans], *operands)
+
+
+# `lax.scan`, `lax.while_loop` and `lax.fori_loop`
+
+
+class Scan(Construct):
     """A scan, or a fori_loop with a known number of steps. Records are stacked per step, or merged in the carry."""
 
-    def open(self, eqn: Any, scope: Scope) -> Sequence[Inner]:
+    def open(self, eqn: Equation, scope: Scope) -> Sequence[Inner]:
         """Its body; nothing where it takes no step."""
-        length = eqn.params["length"]
-        if length == 0:
+        scan = internals.scan(eqn)
+        if scan.length == 0:
             return ()
-        consts, carried = internals.scan_split(eqn)
-        path = (*scope.path, "scan")
-        loop = Loop(length, _has_weights_per_step(eqn.params["jaxpr"], consts, carried), "/".join(path))
-        inside = scope.enter(
-            path=path, inside=(*scope.inside, f"scan of {length}"), stacked=(*scope.stacked, loop)
-        )
-        operands = tuple(i if i < consts else None for i in range(len(eqn.invars)))
-        return [Inner(eqn.params["jaxpr"], inside, operands)]
+        has_rows = scope.choices.scan_rows
+        over_layers = _is_over_layers(scan) if has_rows is None else has_rows
+        loop = Loop(scan.length, over_layers, "/".join((*scope.where.path, "scan")))
+        inside = scope.enter("scan", f"scan of {scan.length}", stacked=(*scope.stacked, loop))
+        operands = tuple(i if i < scan.consts else None for i in range(len(eqn.invars)))
+        return [Inner(scan.jaxpr, inside, operands)]
 
-    def unseen(self, eqn: Any) -> Sequence[tuple[Any, str]]:
-        """Nothing."""
-        del eqn
-        return ()
-
-    def run(
-        self, eqn: Any, values: Sequence[Any], plans: Sequence[Plan], visitor: Visitor
-    ) -> tuple[list[Any], Records]:
+    def run(self, eqn: Equation, values: Sequence[Any], plans: Sequence[Plan], visitor: Visitor) -> _Outcome:
         """A scan of the replay."""
         (plan,) = plans
-        loop = plan.scope.stacked[-1]
+        scan, loop = internals.scan(eqn), plan.scope.stacked[-1]
         assert isinstance(loop, Loop)
         merge = visitor.merge if visitor.folds(loop) else None
-        spots = _records.wanted(plans, visitor)
-        consts, carried = internals.scan_split(eqn)
-        constants, carry, xs = values[:consts], values[consts : consts + carried], values[consts + carried :]
+        spots = wanted(plans, visitor)
+        split = scan.consts + scan.carried
+        constants, carry, xs = values[: scan.consts], values[scan.consts : split], values[split:]
         # The steps are counted for a tap alone: a scan that is only observed carries nothing more.
-        numbers = jnp.arange(loop.length, dtype=jnp.int32) if visitor.tap is not None else None
+        numbers = jnp.arange(scan.length, dtype=jnp.int32) if visitor.tap is not None else None
 
         def step(state: tuple[list[Any], Records], x: tuple[list[Any], Any]) -> Any:
             (carry, folded), (x_of_fn, number) = state, x
             inner = visitor if number is None else visitor.at_step(number)
             outputs, records = replay(plan, inner, [*constants, *carry, *x_of_fn])
             if merge is not None:
-                folded, records = _records.fold(folded, records, merge), {}
-            return (outputs[:carried], folded), (outputs[carried:], records)
+                folded, records = fold(folded, records, merge), {}
+            return (outputs[: scan.carried], folded), (outputs[scan.carried :], records)
 
         with internals.equation_context(eqn):
-            unreached = {
-                s.site.name: _records.never(s, visitor, plan.scope) for s in spots if merge is not None
-            }
+            unreached = {s.site.name: never(s, visitor, plan.scope) for s in spots if merge is not None}
             (carry, folded), (ys, stacked) = lax.scan(
-                step,
-                (list(carry), unreached),
-                (list(xs), numbers),
-                length=loop.length,
-                reverse=eqn.params["reverse"],
-                unroll=eqn.params["unroll"],
+                step, (list(carry), unreached), (list(xs), numbers), length=scan.length, **scan.options
             )
-        return [*carry, *ys], _records.settle(folded, spots) if merge is not None else stacked
+        return [*carry, *ys], settle(folded, spots) if merge is not None else stacked
 
 
-def _has_weights_per_step(jaxpr: Any, consts: int, carried: int) -> bool:
-    """Whether a product takes one factor from the carry, and the other from the step's own inputs alone."""
-    body = internals.body(jaxpr)
-    arguments = body.invars[len(body.consts) + consts :]
-    counters = _counters(body, arguments[:carried])
-    # A fori_loop takes the step's own weights out of all weights by the number of the step.
-    return _mixes(body.jaxpr, set(arguments[:carried]) - counters, {*arguments[carried:], *counters})
+def _is_over_layers(scan: internals.Scan) -> bool:
+    """Whether the steps of a scan are layers, which have units, and so records, of their own.
+
+    They are if a product of the forward pass takes its weights from what a step alone is given, and its samples from
+    what one step hands to the next. In a loop over time or over an environment's steps the weights are those of all
+    steps; in one over minibatches they are carried, and the samples are what a step is given. A scan with a backward
+    pass in its body trains, and is never one over layers.
+    """
+    body = internals.body(scan.jaxpr)
+    if _trains(body.jaxpr):
+        return False
+    carried, given = (
+        body.arguments[scan.consts : scan.consts + scan.carried],
+        body.arguments[scan.consts + scan.carried :],
+    )
+    # A fori_loop takes a layer's weights out of all weights by the number of the step.
+    counters = _counters(body, carried)
+    origins: dict[Atom, str] = dict.fromkeys(carried, _CARRY)
+    return _takes_weights(body.jaxpr, origins | dict.fromkeys((*given, *counters), _STEP))
 
 
-def _counters(body: internals.Body, carry: Sequence[Any]) -> set[Any]:
+_CARRY, _STEP = "what one step hands to the next", "what a step alone is given"
+
+
+def _takes_weights(jaxpr: Jaxpr, given: Mapping[Atom, str]) -> bool:
+    """Whether a product takes weights from `_STEP` and samples from `_CARRY`; `given` says whence arguments come."""
+    origins = dict(given)
+    for eqn in jaxpr.eqns:
+        came = [None if internals.is_literal(atom) else origins.get(atom) for atom in eqn.invars]
+        if _CARRY in came and _STEP in came:
+            if eqn.primitive.name in {"dot_general", "conv_general_dilated"}:
+                weights = _weights(eqn)
+                if (came[weights], came[1 - weights]) == (_STEP, _CARRY):
+                    return True
+            for inner in map(internals.body, internals.inner_jaxprs(eqn)):
+                # A loop or a branch has inputs of its own in front; the last ones are the equation's last ones.
+                pairs = zip(reversed(inner.jaxpr.invars), reversed(came), strict=False)
+                if _takes_weights(inner.jaxpr, {v: origin for v, origin in pairs if origin is not None}):
+                    return True
+        made = _CARRY if _CARRY in came else _STEP if _STEP in came else None
+        if made is not None:
+            origins |= dict.fromkeys(eqn.outvars, made)
+    return False
+
+
+def _weights(eqn: Equation) -> int:
+    """Which input of a product holds the weights: the second in `x @ w` and a convolution, the first in `w @ x`."""
+    if eqn.primitive.name == "conv_general_dilated":
+        return 1
+    (_, contracted), _ = eqn.params["dimension_numbers"]
+    # vmap of `w @ x` contracts the last axis of both.
+    return 0 if len(internals.shape_of(eqn.invars[1])) - 1 in contracted else 1
+
+
+def _trains(jaxpr: Jaxpr | ClosedJaxpr) -> bool:
+    return any(
+        internals.is_backward(eqn) or any(map(_trains, internals.inner_jaxprs(eqn)))
+        for eqn in internals.body(jaxpr).jaxpr.eqns
+    )
+
+
+def _counters(body: internals.Body, carry: Sequence[Variable]) -> set[Variable]:
     """The integers in a scan's carry that depend on nothing but themselves: the number of the step of a fori_loop."""
-    depends: dict[Any, set[Any]] = {variable: {variable} for variable in body.invars}
+    depends: dict[Atom, set[Variable]] = {variable: {variable} for variable in body.invars}
     for eqn in body.jaxpr.eqns:
-        inputs = (depends.get(atom, set()) for atom in eqn.invars if not internals.is_literal(atom))
+        inputs = (depends.get(variable, set()) for variable in internals.variables(eqn.invars))
         depends |= dict.fromkeys(eqn.outvars, set().union(*inputs))
     return {
         before
         for before, after in zip(carry, body.jaxpr.outvars, strict=False)
-        if not before.aval.shape
-        and jnp.issubdtype(before.aval.dtype, jnp.integer)
+        if not internals.shape_of(before)
+        and jnp.issubdtype(internals.dtype_of(before), jnp.integer)
         and not internals.is_literal(after)
         and depends.get(after) == {before}
     }
 
 
-def _mixes(jaxpr: Any, carried: set[Any], stepwise: set[Any]) -> bool:
-    """Whether some product multiplies a value that depends on `carried` by one that depends on `stepwise` alone."""
-    for eqn in jaxpr.eqns:
-        atoms = [None if internals.is_literal(atom) else atom for atom in eqn.invars]
-        from_carry = [atom in carried for atom in atoms]
-        from_step = [atom in stepwise and atom not in carried for atom in atoms]
-        if any(from_carry) and any(from_step):
-            if eqn.primitive.name in {"dot_general", "conv_general_dilated"}:
-                return True
-            for inner in map(internals.body, internals.inner_jaxprs(eqn)):
-                # A loop or a branch has inputs of its own in front; the last ones are the equation's last ones.
-                pairs = list(zip(reversed(inner.jaxpr.invars), reversed(atoms), strict=False))
-                inner_carried = {variable for variable, atom in pairs if atom in carried}
-                if _mixes(
-                    inner.jaxpr, inner_carried, {variable for variable, atom in pairs if atom in stepwise}
-                ):
-                    return True
-        if any(from_carry):
-            carried.update(eqn.outvars)
-        elif any(from_step):
-            stepwise.update(eqn.outvars)
-    return False
-
-
-class While:
+class While(Construct):
     """A loop of unknown length: its records are merged in the carry."""
 
-    def open(self, eqn: Any, scope: Scope) -> Sequence[Inner]:
+    def open(self, eqn: Equation, scope: Scope) -> Sequence[Inner]:
         """Its body."""
-        tested, held = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
-        stop = internals.body(eqn.params["cond_jaxpr"]).jaxpr.outvars[0]
-        varying = frozenset() if internals.is_literal(stop) else internals.varying_axes(stop.aval)
+        loop = internals.while_loop(eqn)
+        stop = internals.body(loop.test).jaxpr.outvars[0]
         inside = scope.enter(
-            path=(*scope.path, "while"),
-            inside=(*scope.inside, "while, over whose steps it is summed"),
+            "while",
+            "while, over whose steps it is summed",
             conditional=True,
             needs_merge="it stands in a while loop, whose number of steps is not known",
-            varying=scope.varying | varying,
+            varying=scope.varying | internals.varying_axes(stop.aval),
         )
-        carried = len(eqn.invars) - tested - held
-        return [Inner(eqn.params["body_jaxpr"], inside, (*range(tested, tested + held), *[None] * carried))]
+        split = loop.tested + loop.held
+        operands = (*range(loop.tested, split), *[None] * (len(eqn.invars) - split))
+        return [Inner(loop.step, inside, operands)]
 
-    def unseen(self, eqn: Any) -> Sequence[tuple[Any, str]]:
+    def unseen(self, eqn: Equation) -> Sequence[tuple[ClosedJaxpr, str]]:
         """Its condition."""
-        return [(eqn.params["cond_jaxpr"], "the condition of a while loop")]
+        return [(internals.while_loop(eqn).test, "the condition of a while loop")]
 
-    def run(
-        self, eqn: Any, values: Sequence[Any], plans: Sequence[Plan], visitor: Visitor
-    ) -> tuple[list[Any], Records]:
+    def run(self, eqn: Equation, values: Sequence[Any], plans: Sequence[Plan], visitor: Visitor) -> _Outcome:
         """A while loop of the replay."""
         (plan,) = plans
-        merge = visitor.merge
-        tested, held = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
-        test_constants, constants = values[:tested], values[tested : tested + held]
-        condition = internals.as_function(eqn.params["cond_jaxpr"])
+        merge, loop = visitor.merge, internals.while_loop(eqn)
+        split = loop.tested + loop.held
+        test_constants, constants = values[: loop.tested], values[loop.tested : split]
+        condition = internals.as_function(loop.test)
 
-        def test(state: tuple[list[Any], Records]) -> Any:
+        def test(state: _Outcome) -> Any:
             return condition(*test_constants, *state[0])[0]
 
-        def step(state: tuple[list[Any], Records]) -> tuple[list[Any], Records]:
+        def step(state: _Outcome) -> _Outcome:
             carry, folded = state
             outputs, records = replay(plan, visitor, [*constants, *carry])
-            return outputs, _records.fold(folded, records, merge) if merge is not None else folded
+            return outputs, fold(folded, records, merge) if merge is not None else folded
 
         with internals.equation_context(eqn):
-            spots = _records.wanted(plans, visitor)
-            unreached = {spot.site.name: _records.never(spot, visitor, plan.scope) for spot in spots}
-            carry, folded = lax.while_loop(test, step, (list(values[tested + held :]), unreached))
-        return carry, folded
+            unreached = {s.site.name: never(s, visitor, plan.scope) for s in wanted(plans, visitor)}
+            return lax.while_loop(test, step, (list(values[split:]), unreached))
+
+
+# `jax.shard_map`: each shard records what it sees; copies of one shard are recorded once
+
+
+class ShardMap(Construct):
+    """A function mapped over shards.
+
+    A record gains an axis in front for the shards that differ (`Site.stacked`), or the shards' records are
+    merged. Shards that hold other units are brought together before (`_sharding`). JAX's types tell along which
+    mesh axes the values at a site differ: along the others all shards hold the same, and counting each of them would
+    count every sample several times over.
+    """
+
+    def open(self, eqn: Equation, scope: Scope) -> Sequence[Inner]:
+        """Its body."""
+        shards = internals.shard_map(eqn)
+        if not shards.typed:
+            raise CannotEnter(
+                "a shard_map with check_vma=False does not tell which shards hold the same values"
+            )
+        inside = scope.enter(
+            inside=f"shard_map over {', '.join(shards.axes)}",
+            stacked=(*scope.stacked, Shards(tuple(shards.axes.items()))),
+        )
+        return [Inner(shards.jaxpr, inside, tuple(range(len(eqn.invars))))]
+
+    def run(self, eqn: Equation, values: Sequence[Any], plans: Sequence[Plan], visitor: Visitor) -> _Outcome:
+        """A shard_map of the replay."""
+        (plan,) = plans
+        shards = internals.shard_map(eqn)
+        spots = {spot.site.name: spot for spot in wanted(plans, visitor)}
+
+        def differing(spot: Spot) -> dict[str, int]:
+            return {name: size for name, size in shards.axes.items() if name in spot.axes}
+
+        def replayed(*arguments: Any) -> _Outcome:
+            outputs, records = replay(plan, visitor, arguments)
+            for name, spot in spots.items():
+                if differing(spot):
+                    records[name] = jax.tree.map(lambda leaf: leaf[None], records[name])
+            return outputs, records
+
+        specs = {
+            name: PartitionSpec(tuple(differing(spot))) if differing(spot) else PartitionSpec()
+            for name, spot in spots.items()
+        }
+        with internals.equation_context(eqn):
+            outputs, records = jax.shard_map(
+                replayed,
+                in_specs=shards.in_specs,
+                out_specs=(list(shards.out_specs), specs),
+                **shards.options,
+            )(*values)
+            for name, spot in spots.items():
+                sizes = differing(spot)
+                if not sizes.keys() <= spot.apart:
+                    one_of_each = functools.partial(first_copy, sizes=sizes, apart=spot.apart)
+                    everywhere = jax.tree.map(internals.replicated, records[name])
+                    records[name] = jax.tree.map(one_of_each, everywhere)
+                if visitor.merge is not None and not sizes.keys().isdisjoint(spot.apart):
+                    everywhere = jax.tree.map(internals.replicated, records[name])
+                    front = spot.scope.front(spot.apart, visitor, plan.scope)
+                    records[name] = fold_shards(everywhere, front, visitor.merge)
+        return outputs, records

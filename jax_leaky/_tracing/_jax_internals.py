@@ -1,20 +1,26 @@
-"""Every contact with semi-internal JAX, in one place.
+"""Every fragile contact with JAX's jaxprs, in one place.
 
-A jaxpr's equations, their parameters and their source are not a stable interface: between jax 0.10
-and 0.12 `ClosedJaxpr` merged into `Jaxpr` and scan's `num_consts`, `num_carry` became `ft_in`. The rest of this
-package reads jaxprs through the functions below alone, and `tests/tracing/test_drift.py` holds one test per
-function, so that a move in JAX shows as one red test that names its place.
+Fragile is what JAX gives no promise for and has changed or may change from one release to the next: how a jaxpr holds
+its constants, the parameters of the equations that hold other jaxprs (a jit, a scan, a shard_map, ...), how an equation
+is run again, its name stack and source line, and the types that `shard_map` gives to values. Between jax 0.10 and 0.12
+`ClosedJaxpr` merged into `Jaxpr`, and scan's `num_consts` and `num_carry` became `ft_in`. All of it is read here, and
+`tests/tracing/test_drift.py` holds a test for each function, so that a move in JAX shows as one red test that names
+its place.
+
+Not fragile, and read anywhere in this package, is what `jax.extend.core` names: an equation's `primitive.name`,
+`invars`, `outvars` and their types; and the parameters of array operations that are the arguments of a public function
+of `jax.lax`, such as the `permutation` of a transpose.
 
 Nothing here guesses. Each construct that replay rebuilds states all the equation parameters it understands
-(`understood`); an equation that carries any other parameter is run as it is and listed as opaque.
+(`PARAMETERS`); an equation that carries any other parameter is run as it is and listed as opaque.
 """
 
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +28,15 @@ import numpy as np
 from jax import lax
 from jax.extend import core as jex
 from jax.extend import source_info_util
+from jax.interpreters import partial_eval
 from jax.sharding import NamedSharding, PartitionSpec
+
+Jaxpr = jex.Jaxpr
+ClosedJaxpr = jex.ClosedJaxpr  # the same class as Jaxpr from jax 0.12 on
+Equation = jex.JaxprEqn
+Variable = jex.Var
+Atom = jex.Var | jex.Literal
+"""What an equation takes: a variable, or a number written into the jaxpr."""
 
 TESTED = ((0, 10), (0, 13))
 """Half-open interval of the JAX versions on which the tests of this module have run."""
@@ -61,31 +75,60 @@ def is_tested_version() -> bool:
 class Body(NamedTuple):
     """A jaxpr apart from its constants: the inputs are those of the constants, then the arguments."""
 
-    jaxpr: Any
+    jaxpr: Jaxpr
     consts: tuple[Any, ...]
-    invars: tuple[Any, ...]
+    invars: tuple[Variable, ...]
+
+    @property
+    def arguments(self) -> tuple[Variable, ...]:
+        """The inputs that are no constants."""
+        return self.invars[len(self.consts) :]
 
 
-def body(jaxpr: Any) -> Body:
+def body(jaxpr: Jaxpr | ClosedJaxpr | Body) -> Body:
     """The body of an open or closed jaxpr of either generation."""
+    if isinstance(jaxpr, Body):
+        return jaxpr
     consts = tuple(getattr(jaxpr, "consts", ()))
-    inner = getattr(jaxpr, "jaxpr", jaxpr)
+    inner: Any = getattr(jaxpr, "jaxpr", jaxpr)
     if len(consts) != len(inner.constvars):
         consts = ()  # an open jaxpr of jax < 0.12, whose constants come as arguments
     return Body(inner, consts, (*inner.constvars, *inner.invars))
 
 
-def as_function(jaxpr: Any) -> Callable[..., list[Any]]:
+def without_dead_code(jaxpr: Jaxpr | ClosedJaxpr) -> Body:
+    """The body without the equations whose results nothing needs, in inner jaxprs too, as `jit` drops them."""
+    whole = body(jaxpr)
+    alive, _ = partial_eval.dce_jaxpr(whole.jaxpr, [True] * len(whole.jaxpr.outvars), instantiate=True)
+    return Body(alive, whole.consts, (*alive.constvars, *alive.invars))
+
+
+def as_function(jaxpr: ClosedJaxpr) -> Callable[..., list[Any]]:
     """The function that a closed jaxpr computes."""
     return jex.jaxpr_as_fun(jaxpr)
 
 
-def is_literal(atom: Any) -> bool:
+def is_literal(atom: Atom) -> TypeGuard[jex.Literal]:
     """Whether an equation's input is a number written into the jaxpr."""
     return isinstance(atom, jex.Literal)
 
 
-def inner_jaxprs(eqn: Any) -> list[Any]:
+def variables(atoms: Iterable[Atom]) -> list[Variable]:
+    """The variables among some atoms."""
+    return [atom for atom in atoms if isinstance(atom, jex.Var)]
+
+
+def shape_of(atom: Atom) -> tuple[int, ...]:
+    """The shape of an atom, () for what has none (a token)."""
+    return tuple(getattr(atom.aval, "shape", ()))
+
+
+def dtype_of(atom: Atom) -> Any:
+    """The dtype of an atom, None for what has none."""
+    return getattr(atom.aval, "dtype", None)
+
+
+def inner_jaxprs(eqn: Equation) -> list[Jaxpr | ClosedJaxpr]:
     """The jaxprs among an equation's parameters."""
     found = []
     for value in eqn.params.values():
@@ -95,7 +138,7 @@ def inner_jaxprs(eqn: Any) -> list[Any]:
     return found
 
 
-def call_name(eqn: Any) -> str:
+def call_name(eqn: Equation) -> str:
     """The name of the function that a call equation calls, "" where there is none."""
     name = eqn.params.get("name")
     if isinstance(name, str):
@@ -104,7 +147,7 @@ def call_name(eqn: Any) -> str:
     return getattr(body(jaxprs[0]).jaxpr.debug_info, "func_name", "") or "" if jaxprs else ""
 
 
-def is_plumbing(jaxpr: Any) -> bool:
+def is_plumbing(jaxpr: Jaxpr | ClosedJaxpr) -> bool:
     """Whether a function belongs to JAX itself, `jax.nn` apart.
 
     `jax.random.uniform` holds a `maximum(minval, ...)`, which at minval 0 reads like a ReLU.
@@ -123,14 +166,14 @@ def is_staging() -> bool:
 
 
 @contextlib.contextmanager
-def equation_context(eqn: Any) -> Iterator[None]:
+def equation_context(eqn: Equation) -> Iterator[None]:
     """The mesh, the configuration, the name stack and the source line under which an equation was traced."""
     stack = source_info_util.current_name_stack() + eqn.source_info.name_stack
     with source_info_util.user_context(eqn.source_info.traceback, name_stack=stack), eqn.ctx.manager:
         yield
 
 
-def bind(eqn: Any, values: Sequence[Any]) -> list[Any]:
+def bind(eqn: Equation, values: Sequence[Any]) -> list[Any]:
     """Runs one equation as it is."""
     parameters = eqn.primitive.get_bind_params(eqn.params)
     with equation_context(eqn):
@@ -156,13 +199,18 @@ def as_type_of(value: Any, aval: Any) -> Any:
 # Where an equation comes from
 
 
-def module_path(eqn: Any) -> tuple[str, ...]:
+def module_path(eqn: Equation) -> tuple[str, ...]:
     """The named scopes around an equation, without the marks that transforms leave (`jvp(...)`, `vmap(...)`)."""
     parts = _WRAPPER.sub("/", str(eqn.source_info.name_stack)).split("/")
     return tuple(part for part in parts if part and part not in {"checkpoint", "rematted_computation"})
 
 
-def is_of_derivative(eqn: Any) -> bool:
+def is_backward(eqn: Equation) -> bool:
+    """Whether an equation belongs to the backward pass of a derivative that the traced function takes itself."""
+    return "transpose(" in str(eqn.source_info.name_stack)
+
+
+def is_of_derivative(eqn: Equation) -> bool:
     """Whether an equation belongs to a derivative that the traced function takes itself, its forward pass included.
 
     The marks of a derivative around the trace are not in the jaxpr: tracing starts a name stack of its own.
@@ -178,7 +226,7 @@ class Source(NamedTuple):
     function: str
 
 
-def source(eqn: Any) -> Source | None:
+def source(eqn: Equation) -> Source | None:
     """The innermost line outside JAX, this package and the neural network libraries; else one of those libraries."""
     frames = source_info_util.summarize(eqn.source_info, num_frames=64).splitlines()[::-1]
     parsed = [Source(m["file"], int(m["line"]), m["function"]) for m in map(_FRAME.match, frames) if m]
@@ -190,20 +238,106 @@ def source(eqn: Any) -> Source | None:
 # Parameters of the constructs that replay rebuilds
 
 
-def unknown_parameters(eqn: Any) -> list[str]:
+def unknown_parameters(eqn: Equation) -> list[str]:
     """Parameters of a rebuildable equation that this module does not understand."""
     return sorted(set(eqn.params) - set(PARAMETERS[eqn.primitive.name].split()))
 
 
-def scan_split(eqn: Any) -> tuple[int, int]:
-    """How many inputs of a scan are constants, and how many are carried."""
-    if "num_consts" in eqn.params:  # jax < 0.12
-        return eqn.params["num_consts"], eqn.params["num_carry"]
-    consts, carry, _ = eqn.params["ft_in"].unpack()
-    return len(consts), len(carry)
+class Scan(NamedTuple):
+    """The parts of a scan.
+
+    Attributes:
+        jaxpr: the jaxpr of a step, which takes the constants, the carry and the step's own inputs.
+        length: number of steps.
+        consts: number of inputs that are the same in every step.
+        carried: number of inputs that each step gives to the next.
+        options: the keywords of `jax.lax.scan` for the rest.
+    """
+
+    jaxpr: ClosedJaxpr
+    length: int
+    consts: int
+    carried: int
+    options: dict[str, Any]
 
 
-def jit_options(eqn: Any) -> dict[str, Any]:
+def scan(eqn: Equation) -> Scan:
+    """The parts of a scan equation."""
+    p = eqn.params
+    if "num_consts" in p:  # jax < 0.12
+        consts, carried = p["num_consts"], p["num_carry"]
+    else:
+        consts, carried = (len(part) for part in p["ft_in"].unpack()[:2])
+    return Scan(p["jaxpr"], p["length"], consts, carried, {"reverse": p["reverse"], "unroll": p["unroll"]})
+
+
+class While(NamedTuple):
+    """The parts of a while loop.
+
+    Attributes:
+        test: the jaxpr of the condition, which takes its constants and the state.
+        step: the jaxpr of the body, which takes its own constants and the state.
+        tested: number of the condition's constants, the first inputs of the equation.
+        held: number of the body's constants, the inputs after those.
+    """
+
+    test: ClosedJaxpr
+    step: ClosedJaxpr
+    tested: int
+    held: int
+
+
+def while_loop(eqn: Equation) -> While:
+    """The parts of a while equation."""
+    p = eqn.params
+    return While(p["cond_jaxpr"], p["body_jaxpr"], p["cond_nconsts"], p["body_nconsts"])
+
+
+def branches(eqn: Equation) -> Sequence[ClosedJaxpr]:
+    """The branches of a cond equation, whose first input is the number of the branch to take."""
+    return eqn.params["branches"]
+
+
+def is_recomputation(eqn: Equation) -> bool:
+    """Whether a remat equation is what a gradient recomputes, and not the function of the user's."""
+    return eqn.params["differentiated"]
+
+
+def remat_options(eqn: Equation) -> dict[str, Any]:
+    """The keywords of `jax.checkpoint` that rebuild a remat equation."""
+    return {"prevent_cse": eqn.params["prevent_cse"], "policy": eqn.params["policy"]}
+
+
+class ShardMap(NamedTuple):
+    """The parts of a shard_map.
+
+    Attributes:
+        jaxpr: the jaxpr of a shard.
+        axes: sizes of the mesh axes that it makes manual, by name in the order of the mesh.
+        in_specs: split of each input over the mesh axes.
+        out_specs: split of each output over the mesh axes.
+        typed: whether the types of values tell along which mesh axes they differ.
+        options: the keywords of `jax.shard_map` for the rest.
+    """
+
+    jaxpr: Jaxpr
+    axes: dict[str, int]
+    in_specs: Sequence[PartitionSpec]
+    out_specs: Sequence[PartitionSpec]
+    typed: bool
+    options: dict[str, Any]
+
+
+def shard_map(eqn: Equation) -> ShardMap:
+    """The parts of a shard_map equation."""
+    p = eqn.params
+    mesh, manual = p["mesh"], p["newly_manual_axes"]
+    axes = {name: mesh.shape[name] for name in mesh.axis_names if name in manual}
+    options = {"mesh": mesh, "axis_names": set(manual), "check_vma": p["check_vma"]}
+    return ShardMap(p["jaxpr"], axes, tuple(p["in_specs"]), tuple(p["out_specs"]), p["check_vma"], options)
+
+
+def jit_options(eqn: Equation) -> dict[str, Any]:
     """The keywords of `jax.jit` that rebuild a jit equation, its outputs in a list that a pytree follows.
 
     Donation is left out: inside a traced function XLA ignores it, and an observed function that runs
@@ -224,7 +358,7 @@ def jit_options(eqn: Any) -> dict[str, Any]:
     return options
 
 
-def has_layouts(eqn: Any) -> bool:
+def has_layouts(eqn: Equation) -> bool:
     """Whether a jit equation fixes the memory layout of an input or output."""
     return any(layout is not None for layout in (*eqn.params["in_layouts"], *eqn.params["out_layouts"]))
 
@@ -237,7 +371,7 @@ def varying_axes(aval: Any) -> frozenset[str]:
     return frozenset(getattr(getattr(aval, "manual_axis_type", None), "varying", ()))
 
 
-def collective_axes(eqn: Any) -> tuple[str, ...]:
+def collective_axes(eqn: Equation) -> tuple[str, ...]:
     """The mesh axes over which an equation exchanges values, or asks for its place; () for any other equation."""
     names = eqn.params.get("axis_name", ())
     return names if isinstance(names, tuple) else (names,)

@@ -1,78 +1,125 @@
-"""NNX modules change when they are called (batch statistics, counters of random numbers); a traced function may not.
+"""A callable, taken apart into its arrays and the rest.
 
-Flax's own way out is `nnx.split` before and `nnx.merge` inside the trace. This does it for the modules that a
+Weights that a jitted function closes over are written into the compiled program as constants, in which XLA folds
+what it can, slowly. So the arrays of a `functools.partial`, of an Equinox module or of an NNX module become
+arguments, and one compiled program serves all weights of a model.
+
+NNX modules change when they are called (batch statistics, counters of random numbers); a traced function may not.
+Flax's own way out is `nnx.split` before and `nnx.merge` inside the trace. This does it, once, for the modules that a
 function is given or is bound to, and writes what changed back into them.
 """
 
+from __future__ import annotations
+
+import dataclasses
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 
-
-def modules_in(*values: Any) -> list[Any]:
-    """The NNX modules among some pytrees; none without importing Flax unless the user has."""
-    nnx = sys.modules.get("flax.nnx")
-    if nnx is None:
-        return []
-    leaves = jax.tree.leaves(values, is_leaf=lambda value: isinstance(value, nnx.Pytree))
-    return [leaf for leaf in leaves if isinstance(leaf, nnx.Pytree)]
+Arrays = tuple[Sequence[Any], Any]  # those that stand for themselves, and the state of NNX modules
 
 
-def is_involved(fn: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
-    """Whether a call has modules among its arguments, or is that of a module; partials are looked into."""
-    fn, args, kwargs = _without_partials(fn, args, kwargs)
-    return bool(modules_in(fn, getattr(fn, "__self__", None), args, kwargs))
+@dataclasses.dataclass(frozen=True)
+class Pure:
+    """What is left of a callable without its arrays.
 
-
-def _without_partials(
-    fn: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]
-) -> tuple[Callable[..., Any], Sequence[Any], dict[str, Any]]:
-    # Only for a call with modules: in any other, what a partial holds stays a constant, as the user wrote it.
-    call: Any = fn
-    while isinstance(call, functools.partial):
-        call, args, kwargs = call.func, (*call.args, *args), call.keywords | kwargs
-    return call, args, kwargs
-
-
-class Functional:
-    """A function whose modules come in as state and go out as state.
-
-    Args:
-        fn: an NNX module, a method bound to one, any callable, or a `functools.partial` of one.
-        args: its arguments, modules among them or not.
-        kwargs: its keyword arguments.
+    Attributes:
+        structure: pytree structure of the callable, its arguments and its keywords.
+        leaves: leaves of that pytree; None where an array or an NNX module was.
+        arrays: indices of the arrays among the leaves.
+        modules: indices of the NNX modules among the leaves.
+        graph: graph definition of the modules, from `nnx.split`.
+        method: function that is called with the callable in front; None where it is called itself.
     """
 
-    def __init__(self, fn: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> None:
-        import flax.nnx as nnx  # only a user of NNX gets here
+    structure: Any
+    leaves: tuple[Any, ...]
+    arrays: tuple[int, ...]
+    modules: tuple[int, ...]
+    graph: Any
+    method: Any
 
-        fn, args, kwargs = _without_partials(fn, args, kwargs)
-        self._nnx = nnx
-        owner = fn if isinstance(fn, nnx.Pytree) else getattr(fn, "__self__", None)
-        self._owned = isinstance(owner, nnx.Pytree)
-        method = type(fn).__call__ if owner is fn else getattr(fn, "__func__", fn)
-        self._call: Callable[..., Any] = method if self._owned else fn
-        leaves, self._structure = jax.tree.flatten(
-            (owner if self._owned else None, tuple(args), kwargs), is_leaf=lambda v: isinstance(v, nnx.Pytree)
-        )
-        self._places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, nnx.Pytree)]
-        self._modules = [leaves[i] for i in self._places]
-        self._graph, self.state = nnx.split(self._modules)
-        self.rest = [None if i in self._places else leaf for i, leaf in enumerate(leaves)]
+    def rebuilt(self, arrays: Arrays) -> Bound:
+        """The callable with other arrays, traced ones for example."""
+        return Bound(self, arrays)
 
-    def __call__(self, state: Any, rest: Sequence[Any]) -> tuple[Any, Any]:
-        """The result and the new state."""
-        modules = self._nnx.merge(self._graph, state)
-        leaves = list(rest)
-        for place, module in zip(self._places, modules, strict=True):
-            leaves[place] = module
-        owner, args, kwargs = jax.tree.unflatten(self._structure, leaves)
-        out = self._call(owner, *args, **kwargs) if self._owned else self._call(*args, **kwargs)
-        return out, self._nnx.state(modules)
+    def call(self, arrays: Arrays, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
+        """The result of a call with further arguments, and the new state of the modules."""
+        plain, state = arrays
+        leaves, modules = list(self.leaves), []
+        for place, array in zip(self.arrays, plain, strict=True):
+            leaves[place] = array
+        if self.modules:
+            modules = sys.modules["flax.nnx"].merge(self.graph, state)
+            for place, module in zip(self.modules, modules, strict=True):
+                leaves[place] = module
+        func, held, keywords = jax.tree.unflatten(self.structure, leaves)
+        if self.method is not None:
+            func = self.method.__get__(func)
+        result = func(*held, *args, **keywords | kwargs)
+        return result, sys.modules["flax.nnx"].state(modules) if modules else None
 
-    def write_back(self, state: Any) -> None:
-        """Puts new state into the user's modules."""
-        self._nnx.update(self._modules, state)
+
+@dataclasses.dataclass(frozen=True)
+class Bound:
+    """A callable that was taken apart, with the arrays that it has at present.
+
+    Attributes:
+        pure: the callable without its arrays.
+        arrays: arrays that take their places.
+    """
+
+    pure: Pure
+    arrays: Arrays
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The result, without the changes of NNX modules."""
+        return self.pure.call(self.arrays, args, kwargs)[0]
+
+
+def take_apart(fn: Callable[..., Any]) -> tuple[Pure, Arrays]:
+    """A callable without its arrays, and these."""
+    parts, method = _parts(fn)
+    leaves, structure = jax.tree.flatten(parts, is_leaf=_is_module)
+    modules = tuple(place for place, leaf in enumerate(leaves) if _is_module(leaf))
+    places = tuple(place for place, leaf in enumerate(leaves) if is_array(leaf))
+    graph, state = None, None
+    if modules:
+        graph, state = sys.modules["flax.nnx"].split([leaves[place] for place in modules])
+    rest = tuple(None if place in (*modules, *places) else leaf for place, leaf in enumerate(leaves))
+    return Pure(structure, rest, places, modules, graph, method), ([leaves[place] for place in places], state)
+
+
+def modules_in(fn: Callable[..., Any]) -> list[Any]:
+    """The NNX modules that `take_apart` finds in a callable, in its order."""
+    return [leaf for leaf in jax.tree.leaves(_parts(fn)[0], is_leaf=_is_module) if _is_module(leaf)]
+
+
+def _parts(fn: Callable[..., Any]) -> tuple[tuple[Any, tuple[Any, ...], dict[str, Any]], Any]:
+    """What is called, with the arguments that partials hold; and a method of an NNX module apart from its module."""
+    func: Any = fn
+    args: tuple[Any, ...] = ()
+    keywords: dict[str, Any] = {}
+    while isinstance(func, functools.partial):
+        func, args, keywords = func.func, (*func.args, *args), func.keywords | keywords
+    if _is_module(getattr(func, "__self__", None)):
+        return (func.__self__, args, keywords), func.__func__
+    return (func, args, keywords), None
+
+
+def write_back(modules: Sequence[Any], state: Any) -> None:
+    """Puts new state into the user's modules."""
+    sys.modules["flax.nnx"].update(list(modules), state)
+
+
+def is_array(leaf: Any) -> bool:
+    """Whether an argument is traced: a JAX array or its shape."""
+    return isinstance(leaf, jax.Array | jax.ShapeDtypeStruct)
+
+
+def _is_module(value: Any) -> bool:
+    nnx = sys.modules.get("flax.nnx")  # only a user of NNX has imported it
+    return nnx is not None and isinstance(value, nnx.Pytree)

@@ -1,15 +1,19 @@
-"""`list_sites` and `observe`: what activations a function has, and what they see."""
+"""`list_sites`, `observe` and `swap`: what activations a function has, what they see, and others in their place."""
 
 import functools
 import warnings
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 from jax import Array
 
+from jax_leaky._tracing._activations import KINDS, canonical
+from jax_leaky._tracing._program import UNDER_DERIVATIVE
 from jax_leaky._tracing._site import Site, SiteList
 from jax_leaky._tracing._trace import Traced
-from jax_leaky._tracing._visitor import Visitor
+from jax_leaky._tracing._visitor import Visit, Visitor
 
 
 def list_sites(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> SiteList:
@@ -19,8 +23,9 @@ def list_sites(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> SiteList:
     `jnp.maximum(x, 0)`, `jnp.where(x > 0, x, 0)` and a `jax.jit` of any of them are all "relu", and a function
     called relu that computes something else is none. Loops, branches, jit, remat, shard_map and functions with a
     custom rule are entered; what is not is listed as opaque. Inside a shard_map, units that are spread over shards
-    are brought together (their count then costs the exchange of z), and where it cannot be known whether they are,
-    the activation is listed as opaque.
+    are brought together (their count then costs the exchange of z). Whether they are follows from how the arrays are
+    split; where that is lost on the way, the activation is listed as opaque, and `sample_axes` of `observe` and of the
+    census says that a mesh axis holds samples.
 
     Known gaps, neither listed nor opaque: an activation written with `jnp.select` or `jnp.piecewise`, which look its
     pieces up by number; and in a derivative that `fn` takes itself, the forms that JAX writes in other words there,
@@ -40,7 +45,7 @@ def list_sites(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> SiteList:
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> from jax_leaky._tracing import list_sites
+        >>> from jax_leaky import list_sites
         >>> def mlp(params, x):
         ...     with jax.named_scope("hidden"):
         ...         h = jax.nn.leaky_relu(x @ params[0], 0.2)
@@ -59,6 +64,7 @@ def observe(
     *,
     sites: str | Sequence[str] | None = None,
     merge: Callable[[Any, Any], Any] | None = None,
+    sample_axes: str | Sequence[str] | None = None,
 ) -> Callable[..., tuple[Any, dict[str, Any]]]:
     """The same function, which also returns what its activations see.
 
@@ -69,13 +75,15 @@ def observe(
     records.
 
     Args:
-        fn: as for `list_sites`.
+        fn: function to trace, as `list_sites` takes it.
         record: `record(site, z)` gives a pytree of arrays for the input z of an activation. It is traced, and
             called once per site.
         sites: names of sites, or patterns with `*`; all sites if None.
         merge: `merge(older, newer)` makes one record out of two. With it the records of loops and shards are
             folded into one; without it they are stacked (`Site.stacked`), and sites in a while loop are left out
             with a warning.
+        sample_axes: name or names of the mesh axes along which the shards of a shard_map hold other samples of the
+            same units; any other axis is judged by how the arrays are split (`list_sites`).
 
     Returns:
         A function of the arguments of `fn` that returns `(fn(*args), {site name: record})`, in the order of the
@@ -84,8 +92,8 @@ def observe(
 
     Raises:
         TypeError: from the returned function: `fn` is not callable or does not trace.
-        ValueError: from the returned function: a pattern in `sites` matches no site, or a merged record has
-            another type than a record.
+        ValueError: from the returned function: a pattern in `sites` matches no site, a merged record has another
+            type than a record, or `sample_axes` names an axis that no shard_map is over.
 
     NNX modules may be `fn` itself, the owner of the method `fn`, or arguments: what their call changes (batch
     statistics, random counters) is written back. A module that `fn` closes over cannot change: pass it as an
@@ -93,7 +101,7 @@ def observe(
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> from jax_leaky._tracing import observe
+        >>> from jax_leaky import observe
         >>> def net(w, x):
         ...     with jax.named_scope("net"):
         ...         return jax.nn.relu(x @ w).sum()
@@ -105,7 +113,7 @@ def observe(
 
     @functools.wraps(fn, assigned=("__module__", "__name__", "__qualname__"), updated=())
     def observed(*args: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
-        traced = Traced("observe", fn, args, kwargs)
+        traced = Traced("observe", fn, args, kwargs, sample_axes=sample_axes)
         chosen = traced.sites if sites is None else traced.sites.select(sites)
         if merge is None:
             left_out = [site.name for site in chosen if site.needs_merge]
@@ -124,3 +132,110 @@ def observe(
         return traced.run(visitor)
 
     return observed
+
+
+Activation = Callable[[Array], Array]
+
+_INSTEAD = "give the loss to swap and differentiate the result"
+
+
+def swap(
+    fn: Callable[..., Any],
+    activations: Mapping[str, Activation],
+    *,
+    sites: str | Sequence[str] | None = None,
+) -> Callable[..., Any]:
+    """The same function with some of its activations replaced.
+
+    Value and gradient are those of a model edited by hand. The result composes with jit, grad, vmap and scan.
+
+    Give it the model or the loss, and differentiate the result: `jax.grad(swap(loss, ...))`. A training step holds
+    the backward pass of the old activations, written out, beside the forward pass; swap refuses to replace one
+    without the other. In a function that takes a derivative of something else besides, choose the sites.
+
+    Args:
+        fn: function to trace, as `list_sites` takes it.
+        activations: for each kind to replace (`"relu"`), the function that takes its place. It is given the input z
+            and returns an array of the same shape, which is cast to the dtype of the activation's output.
+        sites: names of sites, or patterns with `*`, to which the replacement is confined; all sites if None. Swap
+            the result again for other activations at other sites.
+
+    Returns:
+        A function of the arguments of `fn`, with the same outputs.
+
+    Raises:
+        TypeError: an activation is not callable; from the returned function: `fn` does not trace.
+        ValueError: a key is no kind of activation; from the returned function: a kind is at no site, a pattern in
+            `sites` matches none, an activation returns another shape, or a site cannot be replaced (`Site.fixed`: it
+            stands in a function with a custom derivative rule, or in a derivative that `fn` takes itself).
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from jax_leaky import swap
+        >>> def net(w, x):
+        ...     return jax.nn.relu(x @ w).sum()
+        >>> x = jnp.array([[1.0, -1.0]])
+        >>> leaky = swap(net, {"relu": lambda z: jax.nn.leaky_relu(z, 0.5)})
+        >>> float(net(jnp.eye(2), x)), float(leaky(jnp.eye(2), x))
+        (1.0, 0.5)
+    """
+    for kind, activation in activations.items():
+        if canonical(kind) not in KINDS:
+            raise ValueError(
+                f"swap: {kind!r} is no kind of activation; the kinds are {', '.join(sorted(KINDS))}, and a name or "
+                "pattern of sites goes into sites=."
+            )
+        if not callable(activation):
+            raise TypeError(
+                f"swap: the activation for {kind!r} must be callable, got {type(activation).__name__}."
+            )
+    of_kind = {canonical(kind): activation for kind, activation in activations.items()}
+
+    @functools.wraps(fn, assigned=("__module__", "__name__", "__qualname__"), updated=())
+    def swapped(*args: Any, **kwargs: Any) -> Any:
+        traced = Traced("swap", fn, args, kwargs)
+        chosen = traced.sites if sites is None else traced.sites.select(sites)
+        for kind in of_kind:
+            _check(
+                kind, [site for site in chosen if site.kind == kind], chosen, traced.hides and sites is None
+            )
+        names = {site.name for site in chosen if site.kind in of_kind}
+
+        def replace(site: Site, visit: Visit) -> Array:
+            a = jnp.asarray(of_kind[site.kind](visit.z))
+            if a.shape != visit.z.shape:
+                raise ValueError(
+                    f"swap: the activation for {site.name} must return the shape {visit.z.shape} of its input, "
+                    f"got {a.shape}."
+                )
+            return a
+
+        result, _ = traced.run(Visitor(wants=lambda site: site.name in names, replace=replace))
+        return result
+
+    return swapped
+
+
+def _check(kind: str, hits: Sequence[Site], sites: SiteList, hides: bool) -> None:
+    """Raises ValueError unless the activations of a kind can be replaced; `hides` as in `Traced`."""
+    for site in hits:
+        if site.fixed:
+            remedy = _INSTEAD if site.fixed == UNDER_DERIVATIVE else "choose the others by sites="
+            raise ValueError(f"swap: {site.name} cannot be replaced, since {site.fixed}; {remedy}.")
+    if hides:
+        # A kind stands for all of its activations, and these would be replaced outside of the derivative alone.
+        raise ValueError(
+            f"swap: the function itself takes a derivative, in which not every {kind} may be recognised; {_INSTEAD}, "
+            "or choose the sites outside of it by sites=."
+        )
+    if not hits:
+        # A step that returns no loss needs of the forward pass what the gradient reads: of a gelu, its tanh.
+        derives = any(site.fixed == UNDER_DERIVATIVE for site in sites)
+        remedy = f"; since it takes a derivative itself, {_INSTEAD}" if derives else ""
+        raise ValueError(f"swap: no site is a {kind}; {_kinds_of(sites)}{remedy}.")
+
+
+def _kinds_of(sites: SiteList) -> str:
+    counts = Counter(site.kind for site in sites)
+    held = ", ".join(f"{kind} ({count})" for kind, count in counts.items())
+    return f"the function has {held}" if held else "the function has no activation site"

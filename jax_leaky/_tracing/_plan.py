@@ -1,19 +1,26 @@
 """Reads a traced function: finds and names its sites, and lists what is opaque."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from jax_leaky._tracing import _jax_internals as internals
-from jax_leaky._tracing._branches import Cond
-from jax_leaky._tracing._calls import ClosedCall, CustomRule, Jit, Remat
-from jax_leaky._tracing._constructs import Scan, While
-from jax_leaky._tracing._elementwise import CALLS, Value, bends, constant
-from jax_leaky._tracing._layout import layout_of
-from jax_leaky._tracing._program import UNDER_DERIVATIVE, CannotEnter, Construct, Plan, Region, Scope, Spot
+from jax_leaky._tracing._activations import CALLS, Value, bends, constant
+from jax_leaky._tracing._constructs import ClosedCall, Cond, CustomRule, Jit, Remat, Scan, ShardMap, While
+from jax_leaky._tracing._jax_internals import Atom, ClosedJaxpr, Equation, Jaxpr
+from jax_leaky._tracing._program import (
+    UNDER_DERIVATIVE,
+    CannotEnter,
+    Construct,
+    Inner,
+    Plan,
+    Region,
+    Scope,
+    Spot,
+)
 from jax_leaky._tracing._recognise import Match, Recognition, recognise
-from jax_leaky._tracing._sharding import Placement, of_inner, of_variables
-from jax_leaky._tracing._shards import ShardMap
+from jax_leaky._tracing._sharding import CannotTell, Placement, layout_of, of_inner, of_variables
 from jax_leaky._tracing._site import Loop, Opaque, Site
 
 CONSTRUCTS: Mapping[str, Construct] = {
@@ -33,6 +40,7 @@ UNSEEN = {
     "pure_callback": "a function on the host",
     "io_callback": "a function on the host",
     "ffi_call": "a foreign function",
+    "call_exported": "an exported function",
     "custom_partitioning": "a function with a partitioning rule of its own",
 }
 """Primitives whose inside cannot be read as a jaxpr of array operations."""
@@ -42,19 +50,21 @@ class Planner:
     """Plans one function.
 
     Attributes:
-        opaque: what has not been looked into; it grows while jaxprs are planned.
+        opaque: parts that are not entered; the list grows while jaxprs are planned.
         hides: whether a derivative that the function takes itself holds what might be an activation not recognised.
+        mesh_axes: names of the mesh axes of the shard_maps that are entered.
     """
 
     def __init__(self) -> None:
         self.opaque: list[Opaque] = []
         self.hides = False
+        self.mesh_axes: set[str] = set()
         self._names: dict[str, int] = {}
         self._recognitions: dict[Any, tuple[Any, Recognition]] = {}
 
     def plan(
         self,
-        jaxpr: Any,
+        jaxpr: Jaxpr | ClosedJaxpr | internals.Body,
         scope: Scope,
         given: Sequence[Value | None] = (),
         placed: Sequence[Placement] | None = None,
@@ -64,12 +74,15 @@ class Planner:
         Args:
             jaxpr: open or closed.
             scope: what surrounds it.
-            given: those of its arguments that are known numbers.
+            given: for each of its arguments the number that it is known to hold, or None.
             placed: inside a shard_map, how its arguments are split.
         """
         body = internals.body(jaxpr)
+        self.mesh_axes |= scope.mesh_sizes.keys()
         known = [*map(constant, body.consts), *given]
-        numbers = {v: value for v, value in zip(body.invars, known, strict=False) if value is not None}
+        numbers: dict[Atom, Value] = {
+            v: value for v, value in zip(body.invars, known, strict=False) if value is not None
+        }
         found = self._recognise(body.jaxpr, numbers, scope)
         spots: dict[int, Spot] = {}
         regions: dict[int, Region] = {}
@@ -89,7 +102,7 @@ class Planner:
                     everything += [spot for inner in region.plans for spot in inner.all_spots]
         return Plan(body, scope, spots, regions, tuple(everything))
 
-    def _recognise(self, jaxpr: Any, numbers: Mapping[Any, Value], scope: Scope) -> Recognition:
+    def _recognise(self, jaxpr: Jaxpr, numbers: Mapping[Atom, Value], scope: Scope) -> Recognition:
         """A jaxpr called twice with the same numbers is looked at once; keeping it keeps its id its own."""
         known = tuple((id(v), float(value.at_probes)) for v, value in numbers.items())
         key = (id(jaxpr), scope.plumbing, scope.under_derivative, known)
@@ -100,22 +113,26 @@ class Planner:
         return self._recognitions[key][1]
 
     def _spot(
-        self, eqns: Sequence[Any], match: Match, scope: Scope, places: Mapping[Any, Placement]
+        self, eqns: Sequence[Equation], match: Match, scope: Scope, places: Mapping[Atom, Placement]
     ) -> Spot | None:
         eqn = eqns[match.position]
         own_axes = internals.varying_axes(match.z.aval)
-        layout = layout_of(match.z.aval, own_axes, places.get(match.z, {}), scope.mesh_sizes(), scope.varying)
-        if layout is None:
-            self._note(eqn, scope, f"a {match.kind.name} whose units may be spread over the shards")
+        samples = scope.choices.sample_axes
+        try:
+            layout = layout_of(
+                match.z, own_axes, places.get(match.z, {}), scope.mesh_sizes, scope.varying, samples
+            )
+        except CannotTell as reason:
+            self._note(eqn, scope, f"a {match.kind.name} {reason}")
             return None
         differentiated = scope.under_derivative or any(
             internals.is_of_derivative(eqns[index]) for index in match.interior
         )
         own = internals.module_path(eqn)
-        path = "/".join((*scope.path, *own))
-        source = internals.source(eqn) or scope.source
+        path = "/".join((*scope.where.path, *own))
+        source = internals.source(eqn) or scope.where.source
         line = _line(source)
-        last = match.kind.name if own or scope.named or not line else f"{line} {match.kind.name}"
+        last = match.kind.name if own or scope.where.named or not line else f"{line} {match.kind.name}"
         axes = scope.varying | own_axes
         apart = axes - layout.copies - {layout.units}
         site = Site(
@@ -123,10 +140,10 @@ class Planner:
             kind=match.kind.name,
             negative_slope=match.kind.negative_slope,
             shape=layout.shape,
-            dtype=match.z.aval.dtype,
+            dtype=internals.dtype_of(match.z),
             source=f"{line} ({source.function})" if source is not None else "",
             path=path,
-            inside=scope.inside,
+            inside=scope.where.inside,
             stacked=scope.front(apart),
             loops=tuple(part for part in scope.stacked if isinstance(part, Loop)),
             conditional=scope.conditional,
@@ -140,7 +157,11 @@ class Planner:
         return f"{name}_{self._names[name]}" if self._names[name] else name
 
     def _region(
-        self, eqn: Any, scope: Scope, constants: Mapping[Any, Value], places: Mapping[Any, Placement]
+        self,
+        eqn: Equation,
+        scope: Scope,
+        constants: Mapping[Atom, Value],
+        places: Mapping[Atom, Placement],
     ) -> Region | None:
         name = eqn.primitive.name
         if name in UNSEEN:
@@ -158,35 +179,37 @@ class Planner:
         for jaxpr, why in construct.unseen(eqn):
             self._note_sites(eqn, scope, [jaxpr], why)
         plans = []
-        placed = of_inner(eqn, places) if inners and inners[0].scope.manual else [None] * len(inners)
+        placed = of_inner(eqn, places) if inners and inners[0].scope.mesh_sizes else [None] * len(inners)
         for inner, placements in zip(inners, placed, strict=True):
             atoms = [None if i is None else eqn.invars[i] for i in inner.operands]
             given = [None if atom is None else _number(atom, constants) for atom in atoms]
             # A function of JAX that is a branch, a body or a shard is there because the user gave it.
             own = internals.is_plumbing(inner.jaxpr) and (scope.plumbing or name in CALLS)
-            plans.append(self.plan(inner.jaxpr, inner.scope.enter(plumbing=own), given, placements))
+            plans.append(self.plan(inner.jaxpr, replace(inner.scope, plumbing=own), given, placements))
         return Region(construct, tuple(plans)) if any(plan.all_spots for plan in plans) else None
 
-    def _open(self, eqn: Any, scope: Scope) -> Sequence[Any]:
+    def _open(self, eqn: Equation, scope: Scope) -> Sequence[Inner]:
         name = eqn.primitive.name
         if name not in CONSTRUCTS:
             raise CannotEnter("an operation that is not entered")
         if strange := internals.unknown_parameters(eqn):
             raise CannotEnter(f"it has parameters that are new to this package: {', '.join(strange)}")
         own = internals.module_path(eqn)
-        inside = scope.enter(
-            path=(*scope.path, *own),
-            named=scope.named or bool(own),
-            source=internals.source(eqn) or scope.source,
-            under_derivative=scope.under_derivative or internals.is_of_derivative(eqn),
+        where = scope.where._replace(
+            path=(*scope.where.path, *own),
+            named=scope.where.named or bool(own),
+            source=internals.source(eqn) or scope.where.source,
         )
-        return CONSTRUCTS[name].open(eqn, inside)
+        under_derivative = scope.under_derivative or internals.is_of_derivative(eqn)
+        return CONSTRUCTS[name].open(eqn, replace(scope, where=where, under_derivative=under_derivative))
 
-    def _note(self, eqn: Any, scope: Scope, why: str) -> None:
-        line = _line(internals.source(eqn) or scope.source)
+    def _note(self, eqn: Equation, scope: Scope, why: str) -> None:
+        line = _line(internals.source(eqn) or scope.where.source)
         self.opaque.append(Opaque(eqn.primitive.name, why, line))
 
-    def _note_sites(self, eqn: Any, scope: Scope, jaxprs: Sequence[Any], why: str) -> None:
+    def _note_sites(
+        self, eqn: Equation, scope: Scope, jaxprs: Sequence[Jaxpr | ClosedJaxpr], why: str
+    ) -> None:
         """Lists an equation as opaque if there is an activation in it, or a part that is opaque itself."""
         judge = Planner()
         count = sum(len(judge.plan(jaxpr, Scope()).all_spots) for jaxpr in jaxprs)
@@ -195,7 +218,7 @@ class Planner:
             self._note(eqn, scope, f"{why}, {held}")
 
 
-def _number(atom: Any, constants: Mapping[Any, Value]) -> Value | None:
+def _number(atom: Atom, constants: Mapping[Atom, Value]) -> Value | None:
     return constant(atom.val) if internals.is_literal(atom) else constants.get(atom)
 
 

@@ -5,10 +5,22 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
-from jax_leaky._tracing._jax_internals import Body, Source
+from jax_leaky._tracing._jax_internals import Body, ClosedJaxpr, Equation, Jaxpr, Source
 from jax_leaky._tracing._recognise import Match
 from jax_leaky._tracing._site import Loop, Site
 from jax_leaky._tracing._visitor import Visitor
+
+
+class Choices(NamedTuple):
+    """What the user decides in place of a rule.
+
+    Attributes:
+        scan_rows: whether the steps of every scan have records of their own; None where the rule of `Loop` decides.
+        sample_axes: names of the mesh axes along which the shards of a shard_map hold other samples.
+    """
+
+    scan_rows: bool | None = None
+    sample_axes: frozenset[str] = frozenset()
 
 
 class Shards(NamedTuple):
@@ -22,44 +34,65 @@ class Shards(NamedTuple):
         return math.prod(differing) if differing else None
 
 
-@dataclasses.dataclass(frozen=True)
-class Scope:
-    """What surrounds a jaxpr; the fields that `Site` shares are explained there.
+class Where(NamedTuple):
+    """Where a jaxpr stands, for the eye.
 
     Attributes:
-        path: the named scopes, with a mark for each loop and branch.
+        path: named scopes around it, with a mark for each loop and branch.
         named: whether a scope of the user's is in the path, and not only marks.
-        inside: the constructs entered.
-        stacked: the scans and the shard_maps entered.
-        conditional: whether the jaxpr may run any number of times, none included.
-        needs_merge: why records cannot be kept one by one.
-        fixed: why activations cannot be replaced.
-        manual: the mesh axes of the shard_maps entered.
-        varying: those of them along which shards may take different branches.
-        source: the line of the innermost equation entered.
-        plumbing: whether this is the inside of one of JAX's own functions.
-        under_derivative: whether this belongs to a derivative that the traced function takes itself.
+        inside: descriptions of the constructs around it (`Site.inside`).
+        source: line of the innermost equation around it.
     """
 
     path: tuple[str, ...] = ()
     named: bool = False
     inside: tuple[str, ...] = ()
+    source: Source | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Scope:
+    """What surrounds a jaxpr.
+
+    Attributes:
+        where: place of the jaxpr, for names and tables.
+        choices: decisions of the user's in place of a rule.
+        stacked: scans and shard_maps around it, outermost first.
+        conditional: whether the jaxpr may run any number of times, none included.
+        needs_merge: reason why records cannot be kept one by one, "" if they can.
+        fixed: reason why activations cannot be replaced, "" if they can.
+        varying: mesh axes along which shards may take different branches to get here.
+        plumbing: whether this is the inside of one of JAX's own functions.
+        under_derivative: whether this belongs to a derivative that the traced function takes itself.
+    """
+
+    where: Where = Where()  # noqa: RUF009 a NamedTuple cannot change
+    choices: Choices = Choices()  # noqa: RUF009 likewise
     stacked: "tuple[Loop | Shards, ...]" = ()
     conditional: bool = False
     needs_merge: str = ""
     fixed: str = ""
-    manual: frozenset[str] = frozenset()
     varying: frozenset[str] = frozenset()
-    source: Source | None = None
     plumbing: bool = False
     under_derivative: bool = False
 
-    def enter(self, **changes: Any) -> "Scope":
-        """The scope of an inner jaxpr."""
-        return dataclasses.replace(self, **changes)
+    def enter(self, mark: str = "", inside: str = "", **changes: Any) -> "Scope":
+        """The scope of an inner jaxpr.
 
+        Args:
+            mark: scope that is added to the path, "" for none.
+            inside: description of the construct in `Site.inside`; "" for none.
+            **changes: fields that change.
+        """
+        where = self.where._replace(
+            path=(*self.where.path, mark) if mark else self.where.path,
+            inside=(*self.where.inside, inside) if inside else self.where.inside,
+        )
+        return dataclasses.replace(self, where=where, **changes)
+
+    @property
     def mesh_sizes(self) -> dict[str, int]:
-        """The sizes of the mesh axes in `manual`."""
+        """The sizes of the mesh axes that the shard_maps around make manual."""
         return {name: size for part in self.stacked if isinstance(part, Shards) for name, size in part.sizes}
 
     def front(
@@ -68,8 +101,8 @@ class Scope:
         """The axes that a record gains in front.
 
         Args:
-            axes: the mesh axes along which the site's shards differ.
-            visitor: what merges records; None if nothing does.
+            axes: mesh axes along which the site's shards differ.
+            visitor: visitor that merges records; None if none does.
             outside: a scope around this one, from which the record is seen; None for the whole function.
         """
         around = self.stacked[len(outside.stacked) if outside is not None else 0 :]
@@ -86,12 +119,13 @@ class Spot(NamedTuple):
     """A site in its jaxpr.
 
     Attributes:
-        site: what the user sees of it.
-        match: where it stands.
-        axes: the mesh axes along which its values differ by their type.
-        scope: what surrounds it.
-        apart: those of `axes` along which the shards' records differ.
-        units: the mesh axis over which its units are spread, so that they are brought together for a record; or None.
+        site: description for the user.
+        match: place among the equations.
+        axes: mesh axes along which its values differ by their type.
+        scope: surroundings of the jaxpr.
+        apart: mesh axes, of `axes`, along which the shards' records differ.
+        units: mesh axis over which its units are spread, so that they are brought together for a record; None if
+            every shard holds all of them.
     """
 
     site: Site
@@ -106,12 +140,12 @@ class Inner(NamedTuple):
     """A jaxpr inside an equation, to be entered.
 
     Attributes:
-        jaxpr: open or closed.
-        scope: what surrounds it.
+        jaxpr: the jaxpr.
+        scope: surroundings of the jaxpr.
         operands: for each of its arguments the index of the equation's input that it always is, or None.
     """
 
-    jaxpr: Any
+    jaxpr: Jaxpr | ClosedJaxpr
     scope: Scope
     operands: tuple[int | None, ...]
 
@@ -131,14 +165,16 @@ Records = dict[str, Any]
 class Construct(Protocol):
     """An equation with jaxprs inside that replay knows how to rebuild around them."""
 
-    def open(self, eqn: Any, scope: Scope) -> Sequence[Inner]:
+    def open(self, eqn: Equation, scope: Scope) -> Sequence[Inner]:
         """The jaxprs to enter. Raises `CannotEnter`."""
 
-    def unseen(self, eqn: Any) -> Sequence[tuple[Any, str]]:
+    def unseen(self, eqn: Equation) -> Sequence[tuple[ClosedJaxpr, str]]:
         """The jaxprs that are not entered though the equation is, each with the reason."""
+        del eqn
+        return ()
 
     def run(
-        self, eqn: Any, values: Sequence[Any], plans: Sequence["Plan"], visitor: Visitor
+        self, eqn: Equation, values: Sequence[Any], plans: Sequence["Plan"], visitor: Visitor
     ) -> tuple[list[Any], Records]:
         """The outputs of the equation and the records of the sites inside."""
 
@@ -155,11 +191,11 @@ class Plan:
     """A jaxpr with what replay does at its equations.
 
     Attributes:
-        body: the jaxpr.
-        scope: what surrounds it.
-        spots: the sites among its own equations, by index of the activation's last equation.
-        regions: the equations to enter, by index.
-        all_spots: its sites and those of its regions, in the order of the program.
+        body: the jaxpr and its constants.
+        scope: surroundings of the jaxpr.
+        spots: sites among its own equations, by index of the activation's last equation.
+        regions: equations to enter, by index.
+        all_spots: sites of the jaxpr and of its regions, in the order of the program.
     """
 
     body: Body

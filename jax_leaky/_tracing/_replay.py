@@ -1,12 +1,19 @@
-"""Runs a traced function again, equation by equation, with a visitor at its sites."""
+"""Runs a traced function again, equation by equation, with a visitor at its sites.
 
-from collections.abc import Sequence
-from typing import Any
+The second half is how records leave loops, branches and shards.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
 
 from jax_leaky._tracing import _jax_internals as internals
-from jax_leaky._tracing import _records
-from jax_leaky._tracing._layout import own_part, whole
-from jax_leaky._tracing._program import Plan, Records, Spot
+from jax_leaky._tracing._jax_internals import Atom, Equation, Variable
+from jax_leaky._tracing._program import Plan, Records, Scope, Spot
+from jax_leaky._tracing._sharding import own_part, whole, whole_shape, whole_visit
 from jax_leaky._tracing._visitor import Visit, Visitor
 
 
@@ -17,21 +24,21 @@ def replay(plan: Plan, visitor: Visitor, arguments: Sequence[Any]) -> tuple[list
     visitor replaces it. Equations that are entered are rebuilt with the same jaxprs, in which the same holds.
     """
     jaxpr = plan.body.jaxpr
-    values: dict[Any, Any] = {}
+    values: dict[Atom, Any] = {}
     records: Records = {}
     skipped = _skipped(plan, visitor)
     free = _last_uses(plan)
     taps = _taps(plan, visitor)
 
-    def write(variable: Any, value: Any) -> None:
+    def write(variable: Variable, value: Any) -> None:
         for spot in taps.get(variable, ()):
             assert visitor.tap is not None
             tapped = visitor.tap(spot.site, whole(value, spot.units), visitor.steps)
-            own = own_part(tapped, spot.units, variable.aval.shape[-1:])
+            own = own_part(tapped, spot.units, internals.shape_of(variable)[-1:])
             value = internals.as_type_of(own, variable.aval)
         values[variable] = value
 
-    def read(atom: Any) -> Any:
+    def read(atom: Atom) -> Any:
         return atom.val if internals.is_literal(atom) else values[atom]
 
     for variable, value in zip(plan.body.invars, (*plan.body.consts, *arguments), strict=True):
@@ -55,7 +62,7 @@ def replay(plan: Plan, visitor: Visitor, arguments: Sequence[Any]) -> tuple[list
 
 
 def _visit(
-    eqn: Any, spot: Spot, visitor: Visitor, values: dict[Any, Any], plan: Plan, records: Records
+    eqn: Equation, spot: Spot, visitor: Visitor, values: dict[Atom, Any], plan: Plan, records: Records
 ) -> list[Any]:
     site, kind = spot.site, spot.match.kind
     z = values[spot.match.z]
@@ -70,12 +77,12 @@ def _visit(
         (a,) = internals.bind(eqn, inputs)
     if visitor.record is not None:
         with internals.equation_context(eqn):
-            records[site.name] = _records.make(spot, visitor, Visit(z, a, parameter), plan.scope)
+            records[site.name] = record_at(spot, visitor, Visit(z, a, parameter), plan.scope)
     return [a]
 
 
-def _taps(plan: Plan, visitor: Visitor) -> dict[Any, list[Spot]]:
-    taps: dict[Any, list[Spot]] = {}
+def _taps(plan: Plan, visitor: Visitor) -> dict[Atom, list[Spot]]:
+    taps: dict[Atom, list[Spot]] = {}
     if visitor.tap is not None:
         for spot in plan.spots.values():
             if visitor.wants(spot.site) and not spot.site.fixed:
@@ -91,30 +98,129 @@ def _skipped(plan: Plan, visitor: Visitor) -> set[int]:
     inner = {i for spot in replaced.values() for i in spot.match.interior} - set(replaced)
     skipped: set[int] = set()
     eqns = plan.body.jaxpr.eqns
-    needed = {atom for atom in plan.body.jaxpr.outvars if not internals.is_literal(atom)}
+    needed = set(internals.variables(plan.body.jaxpr.outvars))
     for index in range(len(eqns) - 1, -1, -1):
         eqn = eqns[index]
         if index in replaced:
-            needed |= {replaced[index].match.z, replaced[index].match.kind.parameter}
+            match = replaced[index].match
+            needed |= {match.z} if match.kind.parameter is None else {match.z, match.kind.parameter}
         elif index in inner and not needed.intersection(eqn.outvars):
             skipped.add(index)
         else:
-            needed |= {atom for atom in eqn.invars if not internals.is_literal(atom)}
+            needed.update(internals.variables(eqn.invars))
     return skipped
 
 
-def _last_uses(plan: Plan) -> dict[int, list[Any]]:
+def _last_uses(plan: Plan) -> dict[int, list[Variable]]:
     """By index of an equation, the variables that nothing needs after it: an eager replay frees their memory."""
-    last: dict[Any, int] = {}
+    last: dict[Variable, int] = {}
     for index, eqn in enumerate(plan.body.jaxpr.eqns):
-        last |= {atom: index for atom in eqn.invars if not internals.is_literal(atom)}
+        last |= dict.fromkeys(internals.variables(eqn.invars), index)
         last |= dict.fromkeys(eqn.outvars, index)
         if index in plan.spots:
             match = plan.spots[index].match
             last |= {variable: index for variable in (match.z, match.kind.parameter) if variable is not None}
-    free: dict[int, list[Any]] = {}
-    kept = {atom for atom in plan.body.jaxpr.outvars if not internals.is_literal(atom)}
+    free: dict[int, list[Variable]] = {}
+    kept = set(internals.variables(plan.body.jaxpr.outvars))
     for variable, index in last.items():
         if variable not in kept:
             free.setdefault(index, []).append(variable)
     return free
+
+
+Merge = Callable[[Any, Any], Any]
+
+
+class Reached(NamedTuple):
+    """The record of a site that is reached only at times: a branch of a cond, the body of a while loop.
+
+    Attributes:
+        times: number of times that the site was reached, int32. A scan around it stacks this
+            too, unless records are merged.
+        record: what `record` gave, zeros where `times` is 0; if it was reached more than once, merged.
+    """
+
+    times: Array
+    record: Any
+
+
+def wanted(plans: Sequence[Plan], visitor: Visitor) -> list[Spot]:
+    """The spots in some plans that are to be recorded."""
+    if visitor.record is None:
+        return []
+    return [spot for plan in plans for spot in plan.all_spots if visitor.wants(spot.site)]
+
+
+def record_at(spot: Spot, visitor: Visitor, visit: Visit, scope: Scope) -> Any:
+    """The record of one visit."""
+    record = visitor.record_of(spot.site, whole_visit(visit, spot.units))
+    if spot.site.conditional:
+        record = Reached(jnp.ones((), jnp.int32), record)
+    return vary(record, spot, scope)
+
+
+def never(spot: Spot, visitor: Visitor, scope: Scope) -> Reached:
+    """What stands for the record of a site that has not been reached (yet), seen from a scope around it."""
+    kind = spot.match.kind
+    parameter = None if kind.parameter is None else _struct(kind.parameter, spot)
+    z = _struct(spot.match.z, spot)
+    spec = jax.eval_shape(lambda visit: visitor.record_of(spot.site, visit), Visit(z, z, parameter))
+    front = spot.scope.front(spot.apart, visitor, scope)
+    record = jax.tree.map(lambda leaf: jnp.zeros((*front, *leaf.shape), leaf.dtype), spec)
+    return vary(Reached(jnp.zeros(front, jnp.int32), record), spot, scope)
+
+
+def vary(record: Any, spot: Spot, scope: Scope) -> Any:
+    """A record typed as the shards of the site differ, so that all branches of a cond give one type."""
+    axes = spot.axes & scope.mesh_sizes.keys()
+    return jax.tree.map(lambda leaf: internals.as_varying(leaf, axes), record) if axes else record
+
+
+def fold(older: Records, newer: Records, merge: Merge) -> Records:
+    """The records of one more step of a loop; `older` holds `Reached` for every site."""
+    return {name: _fold(record, newer[name], merge) for name, record in older.items()}
+
+
+def settle(records: Records, spots: Sequence[Spot]) -> Records:
+    """Folded records, as plain ones where the site was surely reached."""
+    conditional = {spot.site.name: spot.site.conditional for spot in spots}
+    return {name: record if conditional[name] else record.record for name, record in records.items()}
+
+
+def fold_shards(records: Any, front: tuple[int, ...], merge: Merge) -> Any:
+    """One record out of those of all shards, stacked in front of the axes that are stacked inside."""
+    first, rest = jax.tree.map(lambda leaf: leaf[0], records), jax.tree.map(lambda leaf: leaf[1:], records)
+    start = first if isinstance(first, Reached) else Reached(jnp.ones(front, jnp.int32), first)
+    folded, _ = lax.scan(lambda older, newer: (_fold(older, newer, merge), None), start, rest)
+    return folded if isinstance(records, Reached) else folded.record
+
+
+def _fold(older: Reached, newer: Any, merge: Merge) -> Reached:
+    if not isinstance(newer, Reached):
+        newer = Reached(jnp.ones_like(older.times), newer)
+
+    def fold_one(older: Reached, newer: Reached) -> Reached:
+        merged = merge(older.record, newer.record)
+        if jax.tree.flatten(_types(merged)) != jax.tree.flatten(_types(newer.record)):
+            raise ValueError(
+                f"merge must give a record of the same structure, shapes and dtypes as record does: "
+                f"{_types(newer.record)}, got {_types(merged)}."
+            )
+
+        def choose(both: Array, old: Array, new: Array) -> Array:
+            return jnp.where(newer.times == 0, old, jnp.where(older.times == 0, new, both))
+
+        return Reached(older.times + newer.times, jax.tree.map(choose, merged, older.record, newer.record))
+
+    for _ in range(older.times.ndim):  # axes that stay stacked inside
+        fold_one = jax.vmap(fold_one)
+    return fold_one(older, newer)
+
+
+def _types(record: Any) -> Any:
+    return jax.tree.map(lambda leaf: f"{jnp.result_type(leaf).name}{list(jnp.shape(leaf))}", record)
+
+
+def _struct(variable: Variable, spot: Spot) -> Any:
+    shape = whole_shape(internals.shape_of(variable), internals.shape_of(spot.match.z), spot.site.shape)
+    return jax.ShapeDtypeStruct(shape, internals.dtype_of(variable))

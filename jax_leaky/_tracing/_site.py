@@ -10,10 +10,13 @@ class Loop(NamedTuple):
     """A scan around a site.
 
     Attributes:
-        length: its number of steps.
-        over_layers: whether each step multiplies what is carried by weights of its own, as a scan over the layers
-            of a network does; a scan over time takes the same weights at each step.
-        name: the named scopes and loops around it.
+        length: number of steps.
+        over_layers: whether its steps are layers with weights, and so units, of their own, and records are kept for
+            each of them. That is so if a product of the forward pass takes its weights from what a step alone is given
+            (a slice of `xs`, or an array read at the step's number) and its samples from what one step hands to the
+            next, and nothing is trained in the loop. Steps over time, of an environment or over minibatches have the
+            units of one network. `scan_rows` of the census decides otherwise.
+        name: named scopes and loops around it, and its own mark.
     """
 
     length: int
@@ -31,19 +34,19 @@ class Site:
         kind: "relu", "leaky_relu", "gelu", ...; the kinds are `jax_leaky._tracing.KINDS`.
         negative_slope: the slope below 0 of a relu (0), leaky_relu or prelu; None for a kind without one, and for a
             slope that is no number in the program but an argument, a parameter or an array.
-        shape: of the activation's input z, each time the site is reached; inside a shard_map of one shard, but with
-            all units where these are spread over the shards.
-        dtype: of z.
-        source: the line, as `model.py:12 (MLP.__call__)`; "" if unknown.
-        path: the named scopes and the loops and branches around it, joined by "/".
-        inside: what has been entered to reach it, outermost first: `("scan[10]", "branch 1")`.
-        stacked: the axes that a record gains in front when nothing merges it: the steps of each scan and the
+        shape: shape of the activation's input z, each time the site is reached; inside a shard_map that of one shard,
+            but with all units where these are spread over the shards.
+        dtype: dtype of z.
+        source: line of the activation, as `model.py:12 (MLP.__call__)`; "" if unknown.
+        path: named scopes and the loops and branches around it, joined by "/".
+        inside: constructs that have been entered to reach it, outermost first: `("scan of 10", "branch 1")`.
+        stacked: lengths of the axes that a record gains in front when nothing merges it: the steps of each scan and the
             shards of each shard_map around the site, outermost first.
-        loops: the scans around it, outermost first.
+        loops: scans around it, outermost first.
         conditional: whether it is reached only at times (a branch of a cond, the body of a while loop), so that
             its record is a `Reached`.
-        needs_merge: why its records cannot be kept one by one, "" if they can.
-        fixed: why the activation cannot be replaced, "" if it can.
+        needs_merge: reason why its records cannot be kept one by one, "" if they can.
+        fixed: reason why the activation cannot be replaced, "" if it can.
     """
 
     name: str
@@ -74,9 +77,9 @@ class Opaque:
     """A part of a function that runs as it is, unseen.
 
     Attributes:
-        what: the operation.
-        why: the reason that it is not entered.
-        source: its line.
+        what: name of the operation.
+        why: reason why it is not entered.
+        source: line of the operation, "" if unknown.
     """
 
     what: str
@@ -90,7 +93,7 @@ class SiteList(Sequence[Site]):
     A site is also found by its name: `sites["MLP/relu"]`.
 
     Attributes:
-        opaque: what has not been looked into.
+        opaque: parts of the function that are not entered.
     """
 
     def __init__(self, sites: Iterable[Site], opaque: Iterable[Opaque] = ()) -> None:

@@ -15,7 +15,7 @@ class Visit(NamedTuple):
 
     Attributes:
         z: the activation's input.
-        a: its output.
+        a: the activation's output.
         parameter: the slope or alpha of the activation where it is no number in the program; else None.
     """
 
@@ -36,8 +36,8 @@ class Visitor:
         replace: `replace(site, visit) -> a`: gives the activation's output. `visit.a` is None.
         record: `record(site, visit)`: a pytree of arrays. No gradient flows out of it.
         merge: `merge(older, newer)`: one record out of two. With it, the records of loops and shards are folded.
-        stacks: with merge, the scans whose records are stacked all the same.
-        steps: of the scans that replay is in; not for the caller.
+        stacks: whether the records of a scan are stacked all the same, with merge.
+        steps: numbers of the current steps of the scans that replay is in; not for the caller.
     """
 
     wants: Callable[[Site], bool] = lambda site: True  # noqa: ARG005 the argument has a name for the reader

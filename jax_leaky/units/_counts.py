@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from typing import NamedTuple
+from collections.abc import Hashable
 
 import jax
 import jax.numpy as jnp
@@ -11,48 +11,10 @@ from jax import Array
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, auto_axes
 from jax.typing import ArrayLike
 
-from jax_leaky.units import _inputs, _pair, _wide
-from jax_leaky.units._pair import Pair
+from jax_leaky.units import _inputs
+from jax_leaky.units._fields import FIELDS, SCALARS, UnitCounts
 from jax_leaky.units._tally import tally
-from jax_leaky.units._wide import Wide
-
-
-class UnitCounts(NamedTuple):
-    """All that is remembered of a layer: O(units) numbers, however many samples were seen.
-
-    Integers are exact to 2^64, and any split of the samples and any order of merging gives the same bits. The
-    three float sums are kept as compensated pairs, so that the order shows only below 2^-40 of their value.
-    Samples with a non-finite value enter `n` and `nonfinite` and nothing else of their unit.
-
-    Attributes:
-        n: samples seen. (), as are `grad_n` and `end`; all others have the shape (units,).
-        nonfinite: samples whose z, a or gradient is not finite (in float32, the widest that is accumulated).
-        fired: samples with z > 0.
-        nonzero: samples with a != 0.
-        abs_sum: the sum of abs(a).
-        positive_sum: the sum of max(z, 0).
-        z_min: the least z, float32; infinity before the first sample.
-        z_max: the greatest z, float32; minus infinity before the first sample.
-        end: the position in the stream of samples after the last one seen.
-        last_fired: 1 + the position of the last sample with z > 0; 0 when there was none.
-        grad_n: samples seen with a gradient.
-        grad_nonzero: samples with dL/dz != 0.
-        grad_sum: the sum of abs(dL/dz).
-    """
-
-    n: Wide
-    nonfinite: Wide
-    fired: Wide
-    nonzero: Wide
-    abs_sum: Pair
-    positive_sum: Pair
-    z_min: Array
-    z_max: Array
-    end: Wide
-    last_fired: Wide
-    grad_n: Wide
-    grad_nonzero: Wide
-    grad_sum: Pair
+from jax_leaky.units._wide import Pair, Wide, wide
 
 
 def init(num_units: int, *, start: int | Array | Wide = 0) -> UnitCounts:
@@ -79,22 +41,16 @@ def init(num_units: int, *, start: int | Array | Wide = 0) -> UnitCounts:
         raise TypeError(f"num_units={num_units!r} is not an integer: give the number of units.") from None
     if num_units < 1:
         raise ValueError(f"num_units={num_units} leaves nothing to count: give 1 or more.")
-    units = (num_units,)
-    return UnitCounts(
-        n=_wide.wide(0),
-        nonfinite=_wide.wide(0, units),
-        fired=_wide.wide(0, units),
-        nonzero=_wide.wide(0, units),
-        abs_sum=_pair.zeros(units),
-        positive_sum=_pair.zeros(units),
-        z_min=jnp.full(units, jnp.inf, jnp.float32),
-        z_max=jnp.full(units, -jnp.inf, jnp.float32),
-        end=_inputs.position(start),
-        last_fired=_wide.wide(0, units),
-        grad_n=_wide.wide(0),
-        grad_nonzero=_wide.wide(0, units),
-        grad_sum=_pair.zeros(units),
-    )
+    figures = {name: _start(name, () if name in SCALARS else (num_units,)) for name in FIELDS}
+    return UnitCounts.of(figures | {"end": _inputs.position(start)})
+
+
+def _start(name: str, shape: tuple[int, ...]) -> Wide | Pair | Array:
+    field = FIELDS[name]
+    if field.holds is Wide:
+        return wide(0, shape)
+    value = jnp.full(shape, field.start, jnp.float32)
+    return value if field.holds is None else Pair(value, value)
 
 
 def update(
@@ -112,11 +68,11 @@ def update(
     CPU takes a subnormal for 0, as the network that runs there does. No gradient flows through the counts.
 
     Args:
-        counts: of the samples before, from `init`, `update` or `merge`.
+        counts: counts of the samples before, from `init`, `update` or `merge`.
         z: the input of the activation, (..., units), of any floating type; every leading index is a sample,
             in C order.
         a: the output of the activation, of z's shape; by default the leaky ReLU of z.
-        negative_slope: of that default; a number, a traced scalar, or (units,).
+        negative_slope: slope of that leaky ReLU: a number, a traced scalar, or (units,).
         gradient: dL/dz of each sample by itself, of z's shape: not of the mean over a batch, whose sum can
             cancel.
         where: bool, broadcasts to z.shape[:-1]; False marks padding, which is not counted and takes no
@@ -134,17 +90,19 @@ def update(
         array([1, 0], dtype=uint64)
     """
     z = _inputs.floating("z", z)
-    if counts.fired.low.ndim != 1:
-        raise ValueError(f"counts is a stack of shape {counts.fired.low.shape}: use jax.vmap(units.update).")
-    units = counts.fired.low.shape[0]
+    if len(counts.shape) != 1:
+        raise ValueError(f"counts is a stack of shape {counts.shape}: use jax.vmap(units.update).")
+    units = counts.shape[0]
     if z.ndim == 0 or z.shape[-1] != units:
         raise ValueError(f"z has the shape {z.shape}, but counts holds {units} units: give (..., {units}).")
-    if z.size // units >= 2**32:
+    if isinstance(z.size, int) and z.size // units >= 2**32:  # it may be symbolic in jax.export
         raise ValueError(f"z of shape {z.shape} holds 2**32 samples or more: update in smaller batches.")
     a = None if a is None else _inputs.like_z("a", a, z)
     gradient = None if gradient is None else _inputs.like_z("gradient", gradient, z)
     where = None if where is None else _inputs.kept(where, z)
-    slope = _inputs.slope_of(negative_slope, units, z.dtype)
+    slope: Array | None = _inputs.slope_of(negative_slope, units)
+    if a is None and isinstance(negative_slope, int | float) and negative_slope == 0:
+        slope = None  # max(z, 0), of which less has to be counted
     fold, mesh = _fold, jax.typeof(z).sharding.mesh
     if AxisType.Explicit in mesh.axis_types:  # the counts are the same everywhere: leave the way there to XLA
         fold = auto_axes(_fold, out_sharding=NamedSharding(mesh, PartitionSpec()))
@@ -170,58 +128,58 @@ def merge(first: UnitCounts, second: UnitCounts) -> UnitCounts:
         >>> int(both.n), int(both.end), both.last_fired.to_numpy()
         (3, 3, array([1], dtype=uint64))
     """
-    if first.fired.low.shape != second.fired.low.shape:
+    if first.shape != second.shape:
         raise ValueError(
-            f"first has the shape {first.fired.low.shape} and second {second.fired.low.shape}: "
-            "merge counts of the same layer only."
+            f"first has the shape {first.shape} and second {second.shape}: merge counts of the same layer only."
         )
-    return UnitCounts(
-        n=first.n + second.n,
-        nonfinite=first.nonfinite + second.nonfinite,
-        fired=first.fired + second.fired,
-        nonzero=first.nonzero + second.nonzero,
-        abs_sum=_pair.add(first.abs_sum, second.abs_sum),
-        positive_sum=_pair.add(first.positive_sum, second.positive_sum),
-        z_min=jnp.minimum(first.z_min, second.z_min),
-        z_max=jnp.maximum(first.z_max, second.z_max),
-        end=_wide.maximum(first.end, second.end),
-        last_fired=_wide.maximum(first.last_fired, second.last_fired),
-        grad_n=first.grad_n + second.grad_n,
-        grad_nonzero=first.grad_nonzero + second.grad_nonzero,
-        grad_sum=_pair.add(first.grad_sum, second.grad_sum),
+    return UnitCounts.of(
+        {name: field.merge(getattr(first, name), getattr(second, name)) for name, field in FIELDS.items()}
+    )
+
+
+@jax.jit  # at once, outside of jit too: it is some hundred operations
+def append(older: UnitCounts, newer: UnitCounts) -> UnitCounts:
+    """The counts of two stretches of samples, `newer` counted from position 0 and coming after `older`."""
+    fired = (newer.last_fired.low | newer.last_fired.high) != 0
+    moved = newer.last_fired + older.end[..., None]
+    last_fired = jax.tree.map(lambda limb: jnp.where(fired, limb, jnp.uint32(0)), moved)
+    return merge(older, newer.replaced(end=older.end + newer.end, last_fired=last_fired))
+
+
+def all_reduce(counts: UnitCounts, axis_name: Hashable) -> UnitCounts:
+    """The counts of all devices along a mesh axis, inside shard_map (or vmap with an axis name).
+
+    They are the same bits on every device. Call it once on the counts of a device's own samples, and `merge` the
+    outcome with what was counted before; counts that are already the same everywhere would be added once for each
+    device. Integers are exact for up to 65,536 devices. The float sums of all devices are brought together and
+    merged in the order of the axis.
+
+    Args:
+        counts: the counts of this device's samples.
+        axis_name: the name of the mesh axis, or a tuple of names.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> import jax_leaky.units as units
+        >>> def count(z):
+        ...     return units.all_reduce(units.update(units.init(1), z), "devices")
+        >>> counts = jax.vmap(count, axis_name="devices", out_axes=None)(jnp.ones((4, 3, 1)))
+        >>> int(counts.n)
+        12
+    """
+    return UnitCounts.of(
+        {name: field.over_devices(getattr(counts, name), axis_name) for name, field in FIELDS.items()}
     )
 
 
 @jax.jit
 def _fold(
-    counts: UnitCounts, z: Array, a: Array | None, slope: Array, gradient: Array | None, keep: Array | None
+    counts: UnitCounts,
+    z: Array,
+    a: Array | None,
+    slope: Array | None,
+    gradient: Array | None,
+    keep: Array | None,
 ) -> UnitCounts:
     """The counts after the samples of arrays that have been checked."""
-
-    def rows(x: Array | None) -> Array | None:
-        return None if x is None else x.reshape(-1, z.shape[-1])
-
-    keep = None if keep is None else keep.reshape(-1, 1)
-    n = jnp.uint32(z.size // z.shape[-1]) if keep is None else jnp.sum(keep, dtype=jnp.uint32)
-    seen = tally(z.reshape(-1, z.shape[-1]), rows(a), slope, rows(gradient), keep)
-    last_fired = counts.end + seen.last
-    last_fired = jax.tree.map(lambda limb: jnp.where(seen.last > 0, limb, jnp.uint32(0)), last_fired)
-    counts = counts._replace(
-        n=counts.n + n,
-        nonfinite=counts.nonfinite + seen.nonfinite,
-        fired=counts.fired + seen.fired,
-        nonzero=counts.nonzero + seen.a.nonzero,
-        abs_sum=_pair.add(counts.abs_sum, seen.a.total),
-        positive_sum=_pair.add(counts.positive_sum, seen.positive_sum),
-        z_min=jnp.minimum(counts.z_min, seen.z_min),
-        z_max=jnp.maximum(counts.z_max, seen.z_max),
-        end=counts.end + n,
-        last_fired=_wide.maximum(counts.last_fired, last_fired),
-    )
-    if seen.gradient is None:
-        return counts
-    return counts._replace(
-        grad_n=counts.grad_n + n,
-        grad_nonzero=counts.grad_nonzero + seen.gradient.nonzero,
-        grad_sum=_pair.add(counts.grad_sum, seen.gradient.total),
-    )
+    return append(counts, tally(z, a, slope, gradient, keep, exact=True))

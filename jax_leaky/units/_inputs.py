@@ -10,8 +10,7 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from jax_leaky.units import _wide
-from jax_leaky.units._wide import Wide
+from jax_leaky.units._wide import Wide, wide
 
 
 def floating(name: str, value: Any) -> Array:
@@ -52,8 +51,8 @@ def kept(where: ArrayLike, z: Array) -> Array:
         ) from None
 
 
-def slope_of(negative_slope: ArrayLike, units: int, dtype: Any) -> Array:
-    """The slope as an array (units,) of a floating dtype, cut from the gradient."""
+def slope_of(negative_slope: ArrayLike, units: int) -> Array:
+    """The slope as an array (units,) of float32, cut from the gradient."""
     slope = jnp.asarray(negative_slope)
     if not (jnp.issubdtype(slope.dtype, jnp.floating) or jnp.issubdtype(slope.dtype, jnp.integer)):
         raise TypeError(f"negative_slope has the dtype {slope.dtype}: give a real number.")
@@ -62,7 +61,7 @@ def slope_of(negative_slope: ArrayLike, units: int, dtype: Any) -> Array:
             f"negative_slope has the shape {slope.shape}, but there are {units} units: "
             f"give a number or ({units},)."
         )
-    return lax.stop_gradient(jnp.broadcast_to(slope.astype(dtype), (units,)))
+    return lax.stop_gradient(jnp.broadcast_to(slope.astype(jnp.float32), (units,)))
 
 
 def position(start: Any) -> Wide:
@@ -79,4 +78,4 @@ def position(start: Any) -> Wide:
     # A Python int of 2^63 or more becomes a NumPy array of uint64, one of 2^64 or more an array of objects.
     if not integer and type(start) is not int:
         raise TypeError(f"start={start!r} is not an integer: give the position of the first sample.")
-    return _wide.wide(start if isinstance(start, jax.core.Tracer) else int(start))
+    return wide(start if isinstance(start, jax.core.Tracer) else int(start))

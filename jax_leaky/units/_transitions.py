@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jax_leaky.units._rows import plain
+from jax_leaky.units._summary import plain
 
 
 class Transitions(NamedTuple):
@@ -31,13 +31,13 @@ class Transitions(NamedTuple):
     overlap: Array
     jaccard: Array
 
-    def to_row(self) -> dict[str, float | int | None]:
+    def to_dict(self) -> dict[str, float | int | None]:
         """Plain Python values on the host; None where there is no value.
 
         Example:
             >>> import jax.numpy as jnp
             >>> import jax_leaky.units as units
-            >>> units.transitions(jnp.array([False, True]), jnp.array([True, True])).to_row()["died"]
+            >>> units.transitions(jnp.array([False, True]), jnp.array([True, True])).to_dict()["died"]
             1
         """
         row: dict[str, Any] = {name: plain(value) for name, value in self._asdict().items()}
@@ -52,8 +52,8 @@ def transitions(before: ArrayLike, after: ArrayLike, initial: ArrayLike | None =
     Args:
         before: (units,), which units were never active at the look before: bool, or the 1, 0 and NaN of
             `Summary.per_unit["never_active"]`; with any NaN, every measure that needs it is NaN.
-        after: the same now.
-        initial: the same at step 0; without it `overlap` and `jaccard` are NaN.
+        after: (units,), which units are never active now.
+        initial: (units,), which units were never active at step 0; without it `overlap` and `jaccard` are NaN.
 
     Raises:
         TypeError: if a mask is neither bool nor floating point.

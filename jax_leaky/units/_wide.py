@@ -1,18 +1,26 @@
-"""Unsigned integers up to 2^64 in two uint32 limbs.
+"""Numbers in two arrays: integers up to 2^64, and sums of floats whose order hardly matters.
 
 JAX without `jax_enable_x64` has no 64-bit integer, and 2^32 samples are little for a convolution: a 56 x 56
 map gives 3136 samples an image, so int32 overflows after 700,000 images. Two limbs and a carry are exact on
 every backend, whatever the setting.
+
+Knuth's two-sum gives the rounding error of an addition exactly; keeping it beside the sum doubles the
+precision (Dekker 1971; the addition is the "sloppy" one of Li et al. 2002, which errs by a few units of 2^-46
+for terms of one sign, as magnitudes are). Two orders of summing then differ by less than 2^-40 of the sum:
+100,000 magnitudes came out wrong by 5e-14 at most, where a plain float32 sum was off by 1.4e-7.
+
+All of it works on JAX and on NumPy arrays alike, the latter with an axis at least: NumPy warns where scalars wrap.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
 _HALF = 0xFFFF
 
@@ -40,13 +48,17 @@ class Wide:
         """The sum with another Wide, an array of unsigned integers or a Python int."""
         other = wide(other)
         low = self.low + other.low
-        carry = (low < self.low).astype(jnp.uint32)
+        carry = (low < self.low).astype(np.uint32)
         return Wide(self.high + other.high + carry, low)
 
     def __sub__(self, other: Wide) -> Wide:
         """The difference; `other` is not the greater one."""
-        borrow = (self.low < other.low).astype(jnp.uint32)
+        borrow = (self.low < other.low).astype(np.uint32)
         return Wide(self.high - other.high - borrow, self.low - other.low)
+
+    def __getitem__(self, index: Any) -> Wide:
+        """Some of the numbers."""
+        return Wide(self.high[index], self.low[index])
 
     def __int__(self) -> int:
         """The value of a scalar, on the host."""
@@ -59,7 +71,7 @@ class Wide:
 
     def to_float(self) -> Array:
         """The values rounded to float32, on the device."""
-        return self.high.astype(jnp.float32) * 2.0**32 + self.low.astype(jnp.float32)
+        return self.high.astype(np.float32) * np.float32(2.0**32) + self.low.astype(np.float32)
 
 
 def wide(value: Wide | Array | int, shape: tuple[int, ...] = ()) -> Wide:
@@ -110,14 +122,59 @@ def _times(value: Wide, factor: int) -> tuple[Array, Array, Array]:
     low_high, low = _product(value.low, factor)
     top, middle = _product(value.high, factor)
     middle = middle + low_high
-    return low, middle, top + (middle < low_high).astype(jnp.uint32)
+    return low, middle, top + (middle < low_high).astype(np.uint32)
 
 
 def _product(x: Array, factor: int) -> tuple[Array, Array]:
     """The upper and the lower 32 bits of `x * factor`, by the four products of their 16-bit halves."""
     x_high, x_low = x >> 16, x & _HALF
-    high, low = jnp.uint32(factor >> 16), jnp.uint32(factor & _HALF)
+    high, low = np.uint32(factor >> 16), np.uint32(factor & _HALF)
     lowest = x_low * low
     middle = x_high * low + (lowest >> 16)  # (2^16 - 1)^2 + 2^16 - 1 < 2^32: no carry is lost
     other = x_low * high + (middle & _HALF)
     return x_high * high + (middle >> 16) + (other >> 16), (other << 16) | (lowest & _HALF)
+
+
+class Pair(NamedTuple):
+    """A float sum `high + low`, where high is that sum rounded to float32.
+
+    Attributes:
+        high: the rounded sum, float32.
+        low: what rounding left out, float32, of the same shape.
+    """
+
+    high: Array
+    low: Array
+
+
+def add(first: Pair, second: Pair) -> Pair:
+    """The sum of two pairs: commutative to the bit, and associative to 2^-40 of it for terms of one sign."""
+    total, error = _two_sum(first.high, second.high)
+    error = error + (first.low + second.low)
+    high = total + error
+    return Pair(high, error - (high - total))
+
+
+def sum_pairs(pairs: Pair) -> Pair:
+    """The sum of pairs `(rows, ...)` over the rows."""
+    zero = jnp.zeros((), jnp.float32)
+    return Pair(*lax.reduce(tuple(pairs), (zero, zero), lambda x, y: tuple(add(Pair(*x), Pair(*y))), (0,)))
+
+
+def multiple(count: Array, x: Array) -> Pair:
+    """`count * x` to 2^-40 of it, of a uint32 and a float32: products of 12-bit parts are exact in float32."""
+    high = lax.bitcast_convert_type(
+        lax.bitcast_convert_type(x, jnp.uint32) & np.uint32(0xFFFFF000), jnp.float32
+    )
+    parts = ((count >> 24) << 24, count & 0xFFF000, count & 0xFFF)
+    products = [part.astype(jnp.float32) * half for part in parts for half in (high, x - high)]
+    total = Pair(products[0], products[0] - products[0])
+    for product in products[1:]:
+        total = add(total, Pair(product, product - product))
+    return total
+
+
+def _two_sum(a: Array, b: Array) -> tuple[Array, Array]:
+    total = a + b
+    b_part = total - a
+    return total, (a - (total - b_part)) + (b - b_part)

@@ -20,13 +20,10 @@ SMALL = {
     "tracing": ["--rounds", "2", "--seconds", "0"],
     "widths": ["--widths", "8", "--rounds", "1", "--steps", "2"],
 }
-LONG = {"residuals", "scaling", "sweep"}
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in benchmark.MODULES],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", benchmark.MODULES)
 def test_a_benchmark_runs_from_the_command_line_to_its_table(name):
     command = [sys.executable, "-m", "experiments.benchmark", name, *SMALL[name]]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=300)
@@ -45,7 +42,7 @@ def test_times_are_medians_of_the_processes_medians(monkeypatch):
     )
 
     def lines(_title, module, *_arguments):
-        if module == "residual_figures":
+        if module == "residuals.figures":
             return [{"block": BLOCK, "activation": name} for name in ("jax.nn", "bits")]
         return [{"block": BLOCK, "activation": name, "seconds": took} for name, took in next(seconds).items()]
 

@@ -6,8 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from jax_leaky._census import census, compare
-from jax_leaky._tracing import swap
+from jax_leaky import census, swap
 
 X = np.random.default_rng(6).normal(size=(50, 6)).astype(np.float32)
 
@@ -24,8 +23,8 @@ AFTER[[1, 2, 3]] = -50
 
 def test_units_die_and_revive() -> None:
     before, after = (census(functools.partial(net, shift), X) for shift in (BEFORE, AFTER))
-    changes = compare(before, after)
-    first, second = changes.rows()
+    changes = before.compare(after)
+    first, second = changes.to_dicts()
     assert (first["before"], first["after"], first["died"], first["revived"]) == (
         "net/relu",
         "net/relu",
@@ -52,11 +51,11 @@ def test_units_die_and_revive() -> None:
 def test_a_model_is_compared_with_its_swapped_self() -> None:
     fn = functools.partial(net, BEFORE)
     leaky = swap(fn, {"relu": lambda z: jax.nn.leaky_relu(z, 0.2)})
-    first, second = compare(census(fn, X), census(leaky, X)).rows()
+    first, second = census(fn, X).compare(census(leaky, X)).to_dicts()
     assert (first["before"], first["after"]) == ("net/relu", "net/leaky_relu")
     assert first["died"] == first["revived"] == 0
-    assert first["slope_before"] == pytest.approx(1 - (1 - (X[:, 2:] > 0)).sum() / 300 - 2 / 6)
-    assert first["slope_after"] == pytest.approx(0.2 + 0.8 * first["slope_before"], rel=1e-5)
+    assert first["mean_slope_before"] == pytest.approx(1 - (1 - (X[:, 2:] > 0)).sum() / 300 - 2 / 6)
+    assert first["mean_slope_after"] == pytest.approx(0.2 + 0.8 * first["mean_slope_before"], rel=1e-5)
     assert second["after"] == "net/leaky_relu_1"
 
 
@@ -67,21 +66,21 @@ def test_other_models_are_paired_by_name_and_the_rest_is_listed() -> None:
         with jax.named_scope("head"):
             return jax.nn.relu(x[:, :3])
 
-    changes = compare(census(functools.partial(net, BEFORE), X), census(other, X))
-    assert [row["after"] for row in changes.rows()] == ["net/relu"]
+    changes = census(functools.partial(net, BEFORE), X).compare(census(other, X))
+    assert [row["after"] for row in changes.to_dicts()] == ["net/relu"]
     assert (changes.only_before, changes.only_after) == (("net/relu_1",), ("head/relu",))
     assert "only after: head/relu" in str(changes)
 
 
 def test_a_diverged_side_has_no_transitions() -> None:
     fn = functools.partial(net, BEFORE)
-    row = compare(census(fn, X), census(fn, X * np.nan)).rows()[0]
+    row = census(fn, X).compare(census(fn, X * np.nan)).to_dicts()[0]
     assert (row["died"], row["revived"], row["never_active_after"]) == (None, None, None)
 
 
 def test_bad_input_gets_one_sentence() -> None:
     found = census(functools.partial(net, BEFORE), X)
     with pytest.raises(TypeError, match="compare: after is of type int: give a census"):
-        compare(found, 3)  # type: ignore[arg-type] # the error is what is tested
+        found.compare(3)  # type: ignore[arg-type] # the error is what is tested
     with pytest.raises(ValueError, match="no site in common"):
-        compare(found, census(jax.nn.relu, X[:, :2]))
+        found.compare(census(jax.nn.relu, X[:, :2]))

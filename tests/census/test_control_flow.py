@@ -8,7 +8,7 @@ import pytest
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jax_leaky._census import Census, census
+from jax_leaky import Census, census
 
 RNG = np.random.default_rng(2)
 X = RNG.normal(size=(16, 6)).astype(np.float32)
@@ -137,3 +137,21 @@ def test_shards_add_up_and_copies_count_once(replicated: bool) -> None:
     found = census(net, jax.device_put(X, NamedSharding(mesh, spec)))
     assert only(found) == count(X)
     assert next(iter(found)).n == 16
+
+
+def test_minibatches_share_a_row_and_the_user_may_give_each_its_own() -> None:
+    def epoch(w: jax.Array, batches: jax.Array) -> jax.Array:
+        def step(w: jax.Array, x: jax.Array) -> tuple[jax.Array, None]:
+            return w - 0.1 * jax.grad(lambda w: (jax.nn.relu(x @ w) ** 2).mean())(w), None
+
+        return lax.scan(step, w, batches)[0]
+
+    batches = RNG.normal(size=(3, 16, 6)).astype(np.float32)
+    w, zs = WEIGHTS[0], []
+    for x in batches:
+        zs.append(x @ w)
+        w = w - 0.1 * x.T @ (2 * np.maximum(zs[-1], 0) / zs[-1].size)
+    args = [(jnp.asarray(WEIGHTS[0]), jnp.asarray(batches))]
+    assert only(census(epoch, args)) == count(*zs)
+    by_step = census(epoch, args, scan_rows=True)
+    assert [site.counts.fired.to_numpy().tolist() for site in by_step] == [count(z) for z in zs]

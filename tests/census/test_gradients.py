@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from jax import lax
 
-from jax_leaky._census import census
+from jax_leaky import census, leaky_relu, value_and_census
 
 RNG = np.random.default_rng(3)
 X = RNG.normal(size=(20, 5))
@@ -75,6 +76,11 @@ def test_samples_whose_gradients_cancel_are_not_dead() -> None:
     assert next(iter(found)).where("grad_dead").size == 0
 
 
+def test_counts_of_gradients_pass_the_lower_part() -> None:
+    (site,) = census(lambda x: jnp.sum(jax.nn.relu(x)), jnp.ones((5000, 6)), gradients=True)
+    assert site.counts.grad_nonzero.to_numpy().tolist() == [5000] * 6
+
+
 def test_a_unit_behind_stop_gradient_is_dead() -> None:
     (site,) = census(lambda x: jnp.sum(lax.stop_gradient(jax.nn.relu(x))), jnp.ones((2, 6)), gradients=True)
     assert site.where("grad_dead").tolist() == list(range(6))
@@ -122,9 +128,61 @@ def test_a_gradient_that_is_not_finite_makes_the_site_invalid() -> None:
 
 def test_without_gradients_nothing_is_said_about_them() -> None:
     found = census(loss, X)
-    assert found["net/relu"].row["grad_dead"] is None
+    assert found["net/relu"].measures["grad_dead"] is None
     assert "gradient dead" not in str(found)
     assert "net/relu/grad_dead" not in found.scalars()
+
+
+SLOPES = (0.0, 0.01, 0.2)
+MEASURES = ("never_active", "dead", "rare", "mean_slope", "grad_dead", "grad_score")
+
+
+def test_one_compiled_program_counts_gradients_at_every_slope() -> None:
+    def losses(x: jax.Array, slope: jax.Array) -> tuple[jax.Array, jax.Array]:
+        with jax.named_scope("net"):
+            h = leaky_relu(x @ jnp.asarray(FIRST, jnp.float32) + jnp.asarray(BIAS, jnp.float32), slope)
+            out = leaky_relu(h @ jnp.asarray(SECOND, jnp.float32), slope) @ jnp.asarray(OUT, jnp.float32)
+        return jnp.sum(out**2, axis=1), out
+
+    def evaluate(slope: jax.Array) -> tuple[jax.Array, list[dict[str, jax.Array]]]:
+        def step(number: jax.Array, _: object) -> tuple[jax.Array, object]:
+            (_, out), found = value_and_census(losses, gradients=True)(jnp.asarray(X, jnp.float32), slope)
+            return number + 1, (out, [{m: site.summary.per_unit[m] for m in MEASURES} for site in found])
+
+        return lax.scan(step, jnp.int32(0), length=2)[1]
+
+    outs, layers = jax.jit(jax.vmap(evaluate))(jnp.array(SLOPES))
+    for place, slope in enumerate(SLOPES):
+        np.testing.assert_allclose(outs[place][1], losses(X, slope)[1], rtol=1e-5, atol=1e-6)
+        expected = census(losses, (X, jnp.float32(slope)), gradients=True)
+        for layer, site in zip(layers, expected, strict=True):
+            for measure in MEASURES:
+                got = layer[measure][place][1]
+                np.testing.assert_allclose(got, site.per_unit(measure), rtol=1e-5, err_msg=measure)
+
+
+def test_a_derivative_taken_outside_is_that_of_the_function() -> None:
+    def step(x: jax.Array) -> jax.Array:
+        (value, _), found = value_and_census(lambda x: (loss(x), x), gradients=True)(x)
+        return value + found["net/relu"].summary.layer["grad_score"]
+
+    x = jnp.asarray(X, jnp.float32)
+    np.testing.assert_array_equal(jax.jit(jax.grad(step))(x), jax.jit(jax.grad(loss))(x))
+
+
+def test_an_nnx_module_takes_the_state_that_the_counted_call_leaves() -> None:
+    class Net(nnx.Module):
+        def __init__(self) -> None:
+            self.norm = nnx.BatchNorm(5, rngs=nnx.Rngs(0))
+
+        def __call__(self, x: jax.Array) -> jax.Array:
+            return nnx.relu(self.norm(x)).sum(axis=1)
+
+    counted, plain = Net(), Net()
+    value, found = value_and_census(counted, gradients=True)(jnp.asarray(X, jnp.float32))
+    np.testing.assert_array_equal(value, plain(jnp.asarray(X, jnp.float32)))
+    np.testing.assert_array_equal(counted.norm.mean[...], plain.norm.mean[...])
+    assert next(iter(found)).per_unit("grad_dead").tolist() == [0] * 5
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,9 @@ from experiments.lab.run.sweep import Group, sweep
 from jax_leaky import census, leaky_relu, observe, units, value_and_census
 
 X = np.random.default_rng(0).normal(size=(16, 8)).astype(np.float32)
-slow = functools.partial(pytest.param, marks=pytest.mark.slow)
-CALLS = [pytest.param(500), slow(10_000)]
-TRACES = [pytest.param(60), slow(1_000)]  # of calls that trace anew each time, some 50 ms
+pytestmark = pytest.mark.slow
+CALLS = 2_000
+TRACES = 200  # calls that trace anew each time, some 50 ms
 PARTS = 4  # of the calls, between which the process is looked at
 FILES = Path(
     "/proc/self/fd"
@@ -94,34 +94,30 @@ def check(work, calls):
     watch.check(calls)
 
 
-@pytest.mark.parametrize("calls", CALLS)
 @pytest.mark.parametrize("how", ["eager", "jit", "grad", "slope as an array"])
-def test_the_op(how, calls):
+def test_the_op(how):
     work = {
         "eager": lambda: leaky_relu(X),
         "jit": functools.partial(jax.jit(leaky_relu), X),
         "grad": functools.partial(jax.jit(jax.grad(lambda x: leaky_relu(x).sum())), X),
         "slope as an array": lambda: leaky_relu(X, jnp.float32(0.1)),
     }[how]
-    check(lambda: jax.block_until_ready(work()), calls)
+    check(lambda: jax.block_until_ready(work()), CALLS)
 
 
-@pytest.mark.parametrize("calls", CALLS)
 @pytest.mark.parametrize("how", ["observe", "value_and_census"])
-def test_a_compiled_observer(how, calls, predict):
+def test_a_compiled_observer(how, predict):
     observed = jax.jit(OBSERVERS[how](predict))
-    check(lambda: jax.block_until_ready(observed(X)), calls)
+    check(lambda: jax.block_until_ready(observed(X)), CALLS)
 
 
-@pytest.mark.parametrize("calls", TRACES)
 @pytest.mark.parametrize("how", ["observe", "value_and_census"])
-def test_an_observer_that_is_not_compiled(how, calls, predict):
+def test_an_observer_that_is_not_compiled(how, predict):
     """Made anew for each call too, as in a notebook."""
-    check(lambda: jax.block_until_ready(OBSERVERS[how](predict)(X)), calls)
+    check(lambda: jax.block_until_ready(OBSERVERS[how](predict)(X)), TRACES)
 
 
-@pytest.mark.parametrize("calls", CALLS)
-def test_a_counts_update(calls):
+def test_a_counts_update():
     counts = units.init(8)
     update = jax.jit(units.update)
 
@@ -129,25 +125,24 @@ def test_a_counts_update(calls):
         nonlocal counts
         counts = jax.block_until_ready(update(counts, X))
 
-    check(work, calls)
-    assert int(counts.n) == (warm_up(calls) + calls) * len(X)
+    check(work, CALLS)
+    assert int(counts.n) == (warm_up(CALLS) + CALLS) * len(X)
 
 
-@pytest.mark.parametrize("calls", CALLS)
-def test_a_census_of_many_batches(calls, predict):
+def test_a_census_of_many_batches(predict):
     def batches(watch):
-        for _ in range(warm_up(calls)):
+        for _ in range(warm_up(CALLS)):
             yield X
         watch.look()
         for _ in range(PARTS):
-            for _ in range(calls // PARTS):
+            for _ in range(CALLS // PARTS):
                 yield X
             watch.look()
 
     with Watch() as watch:
         found = census(predict, batches(watch))
-    watch.check(calls)
-    assert next(iter(found)).n == (warm_up(calls) + calls) * len(X)
+    watch.check(CALLS)
+    assert next(iter(found)).n == (warm_up(CALLS) + CALLS) * len(X)
 
 
 def test_the_watch_sees_a_leak_of_50_bytes_a_call():
@@ -186,7 +181,8 @@ def train(row, data):
 def swept(path, advance=lambda _: None):
     group = Group("sines", train, [np.float32(row) for row in range(ROWS)], lambda _, y: [{"y": float(y)}])
     with store.open_run(path, IDENTITY) as folder:
-        return sweep([group], np.ones(4, np.float32), folder, advance)
+        sweep([group], np.ones(4, np.float32), folder, advance)
+        return folder.records()
 
 
 class StopError(Exception):
@@ -197,8 +193,7 @@ def stop(_):
     raise StopError
 
 
-@pytest.mark.parametrize("runs", [pytest.param(4), slow(100)])
-def test_sweeps_leave_no_thread_or_file_open_whether_they_end_or_are_stopped(runs, tmp_path):
+def test_sweeps_leave_no_thread_or_file_open_whether_they_end_or_are_stopped(tmp_path):
     def run(name):
         with pytest.raises(StopError):
             swept(tmp_path / name, stop)
@@ -208,7 +203,7 @@ def test_sweeps_leave_no_thread_or_file_open_whether_they_end_or_are_stopped(run
     assert len(expected) == ROWS
     with Watch() as watch:
         watch.look()
-        for number in range(runs):
+        for number in range(20):
             assert run(f"{number}") == expected
         watch.look()
     *_, arrays, threads, files = np.array(watch.seen).T
@@ -216,14 +211,13 @@ def test_sweeps_leave_no_thread_or_file_open_whether_they_end_or_are_stopped(run
         assert held[-1] <= held[0], held
 
 
-@pytest.mark.parametrize("runs", [pytest.param(500), slow(10_000)])
-def test_a_run_folder_that_is_opened_again_and_again(runs, tmp_path):
+def test_a_run_folder_that_is_opened_again_and_again(tmp_path):
     def work():
         with store.open_run(tmp_path / "run", IDENTITY) as folder:
-            folder.finished or folder.save({0: [{"y": 1.0}]})
+            folder.finished or folder.save(0, [{"y": 1.0}])
             assert folder.records() == [{"y": 1.0}]
 
-    check(work, runs)
+    check(work, CALLS)
 
 
 def test_no_tracer_leaks(predict):

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_leaky._census import Census, census
+from jax_leaky import Census, census
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(90, 5)).astype(np.float32)
-# Six units: mixed ones, one that never fires, one that always does, one that fires on a single sample.
+# Six units: mixed ones, one that is never active, one that always does, one that fires on a single sample.
 WEIGHTS = RNG.normal(size=(5, 6)).astype(np.float32)
 BIAS = np.array([0.0, 0.5, -0.5, -100.0, 100.0, 0.0], np.float32)
 WEIGHTS[:, 5] = [1, 0, 0, 0, 0]
@@ -57,8 +57,8 @@ def test_measures_equal_numpy(found: Census, place: int) -> None:
     np.testing.assert_array_equal(site.where("always_active"), np.flatnonzero(p == 1))
     np.testing.assert_array_equal(site.where("rare"), np.flatnonzero(p < 0.01))
     np.testing.assert_array_equal(site.where("dormant@0.025"), np.flatnonzero(score <= 0.025))
-    assert site.row["never_active"] == pytest.approx((p == 0).mean(), rel=1e-6)
-    assert site.row["mean_slope"] == pytest.approx((p + slope * (1 - p)).mean(), rel=1e-6)
+    assert site.measures["never_active"] == pytest.approx((p == 0).mean(), rel=1e-6)
+    assert site.measures["mean_slope"] == pytest.approx((p + slope * (1 - p)).mean(), rel=1e-6)
 
 
 def test_a_unit_that_fired_once_is_silent_since_then(found: Census) -> None:
@@ -110,9 +110,9 @@ def test_a_learnt_slope_is_read_where_the_model_runs() -> None:
 
 def test_a_kind_without_a_slope_has_no_mean_slope() -> None:
     site = next(iter(census(jax.nn.gelu, jnp.array(Z, jnp.float32))))
-    assert (site.kind, site.negative_slope, site.row["mean_slope"]) == ("gelu", None, None)
-    assert site.row["notes"]["mean_slope"] == "n/a: gelu has no one slope below 0"
-    assert site.row["dead"] is not None
+    assert (site.kind, site.negative_slope, site.measures["mean_slope"]) == ("gelu", None, None)
+    assert site.measures["notes"]["mean_slope"] == "n/a: gelu has no one slope below 0"
+    assert site.measures["dead"] is not None
     np.testing.assert_allclose(site.per_unit("act_freq"), (Z > 0).mean(0), rtol=1e-6)
 
 
@@ -122,7 +122,7 @@ def test_a_diverged_layer_is_invalid_and_never_healthy() -> None:
     found = census(relu_then_leaky, [x[:40], x[40:80], x[80:]])
     site = found["net/relu"]
     assert site.invalid == "invalid: 6 non-finite values"
-    assert site.row["never_active"] is None
+    assert site.measures["never_active"] is None
     assert np.isnan(found.scalars()["net/relu/never_active"])
     assert found.scalars()["net/relu/nonfinite"] == 6
     with pytest.raises(ValueError, match="cannot tell which units are dead: invalid: 6 non-finite values"):

@@ -16,6 +16,7 @@ values = st.sampled_from([0.0, -0.0, 1.0, -1.0]) | st.floats(-1e3, 1e3, width=32
 any_value = values | st.sampled_from([np.nan, np.inf, -np.inf])
 
 
+@jax.jit  # so that its censuses share one program
 def network(x):
     with jax.named_scope("first"):
         h = leaky_relu(x, 0.25)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_leaky._census import Census, census
+from jax_leaky import Census, census
 
 X = np.random.default_rng(5).normal(size=(60, 6)).astype(np.float32)
 SHIFT = np.array([0.0, -50.0, 50.0, 0.0, 0.0, -2.2], np.float32)
@@ -54,9 +54,9 @@ def test_the_table_says_all(found: Census) -> None:
     assert third.startswith("<net>/scan/relu[0]")
     assert last.startswith("<net>/scan/relu[1]")
     assert "6 (100.0 %)" in last
-    assert notes[0] == "silent on n = 60 samples: active on less than 3/n = 5 % of all, at 95 %"
+    assert notes[0] == "never active on n = 60 samples: active on less than 3/n = 5 % of all, at 95 %"
     assert notes[1].startswith("dead n/a: by construction")
-    assert notes[2].startswith("opaque: pure_callback at test_census_result.py:")
+    assert notes[2].startswith("opaque: pure_callback at test_result.py:")
     assert notes[3] == "4 sites, 1 opaque"
     assert repr(found) == "<Census of 4 sites, 1 opaque>"
 
@@ -173,7 +173,7 @@ def test_the_picture_has_a_strip_per_site(found: Census, diverged: Census) -> No
         *("<net>/relu", "relu of 6 units", "1 never active, 16.7 %", "1 always active, 16.7 %"),
     ]
     heights = [patch.get_height() for patch in figure.axes[3].patches]
-    assert sorted(heights)[-2:] == [0.0, 1.0]  # all units in the bar of those that never fire
+    assert sorted(heights)[-2:] == [0.0, 1.0]  # all units in the bar of those that are never active
     words = [text.get_text() for axes in diverged.plot().axes for text in axes.texts]
     assert words.count("invalid: 6 non-finite values") >= 1
 

@@ -1,7 +1,6 @@
 """The mean slope where the slope is no number in the program: every sample counts with its own."""
 
 import itertools
-import json
 
 import jax
 import jax.numpy as jnp
@@ -36,12 +35,14 @@ def test_batches_with_slopes_of_their_own() -> None:
     expected = true([X + np.float32(slope) for slope in SLOPES], list(SLOPES))
     site = found["layer/leaky_relu"]
     np.testing.assert_allclose(site.per_unit("mean_slope"), expected, rtol=1e-6)
-    assert site.row["mean_slope"] == pytest.approx(expected.mean(), rel=1e-6)
+    assert site.measures["mean_slope"] == pytest.approx(expected.mean(), rel=1e-6)
     assert site.negative_slope is None
-    np.testing.assert_allclose(site.slope_range, ([0.1] * 6, [0.9] * 6), rtol=1e-6)
+    np.testing.assert_allclose(
+        (site.counts.slope_min, site.counts.slope_max), ([0.1] * 6, [0.9] * 6), rtol=1e-6
+    )
     assert "0.1..0.9" in str(found)
     assert "layer/leaky_relu: the slope below 0 differs between samples" in str(found)
-    assert site.row["dead"] is None
+    assert site.measures["dead"] is None
 
 
 def test_slopes_of_units_that_move() -> None:
@@ -49,7 +50,9 @@ def test_slopes_of_units_that_move() -> None:
     found = census(lambda a, x: jnp.where(x > 0, x, a * x), [(jnp.asarray(a), X) for a in slopes])
     (site,) = found
     np.testing.assert_allclose(site.per_unit("mean_slope"), true([X, X], slopes), rtol=1e-6)
-    np.testing.assert_allclose(site.slope_range, (slopes[1], slopes[0]), rtol=1e-6)
+    np.testing.assert_allclose(
+        (site.counts.slope_min, site.counts.slope_max), (slopes[1], slopes[0]), rtol=1e-6
+    )
 
 
 def test_the_same_slope_everywhere_is_one_number() -> None:
@@ -57,9 +60,9 @@ def test_the_same_slope_everywhere_is_one_number() -> None:
     site = found["layer/leaky_relu"]
     assert site.negative_slope == 0.3
     assert "differs" not in str(found)
-    # The slope itself to the bit, where a unit never fires.
-    silent = census(layer, [(jnp.float32(0.3), -np.abs(X))])["layer/leaky_relu"]
-    assert set(silent.per_unit("mean_slope").tolist()) == {float(np.float32(0.3))}
+    # The slope itself to the bit, where a unit is never active.
+    never = census(layer, [(jnp.float32(0.3), -np.abs(X))])["layer/leaky_relu"]
+    assert set(never.per_unit("mean_slope").tolist()) == {float(np.float32(0.3))}
 
 
 def test_any_order_of_adding_up_gives_the_same_mean_slope() -> None:
@@ -70,7 +73,9 @@ def test_any_order_of_adding_up_gives_the_same_mean_slope() -> None:
         for whole in ((first + second) + third, first + (second + third)):
             site = whole["layer/leaky_relu"]
             np.testing.assert_allclose(site.per_unit("mean_slope"), expected, rtol=1e-6)
-            np.testing.assert_allclose(site.slope_range, ([0.1] * 6, [0.9] * 6), rtol=1e-6)
+            np.testing.assert_allclose(
+                (site.counts.slope_min, site.counts.slope_max), ([0.1] * 6, [0.9] * 6), rtol=1e-6
+            )
 
 
 @pytest.mark.parametrize("swapped", [False, True])
@@ -128,21 +133,10 @@ def test_json_keeps_the_slopes_open_to_more() -> None:
     assert (str(again), again.to_json()) == (str(found), found.to_json())
 
 
-def test_json_of_the_former_format_is_read() -> None:
-    whole = json.loads(taken(0.25).to_json())
-    (record,) = whole["records"]
-    whole["format"] = "jax_leaky.census 1"
-    del record["unit_axis"]
-    record["slope"] = record.pop("slopes")["least"]
-    site = Census.from_json(json.dumps(whole))["layer/leaky_relu"]
-    assert (site.negative_slope, site.unit_axis) == (0.25, -1)
-    np.testing.assert_allclose(site.per_unit("mean_slope"), true([X], [0.25]), rtol=1e-6)
-
-
 def test_scalars_inside_a_step_know_the_mean() -> None:
     @jax.jit
     def step(x: jax.Array) -> jax.Array:
         (_, one), (_, other) = (value_and_census(layer)(jnp.float32(slope), x) for slope in (0.1, 0.9))
-        return (one + other).scalars()["layer/leaky_relu/slope"]
+        return (one + other).scalars()["layer/leaky_relu/mean_slope"]
 
     assert float(step(jnp.asarray(X))) == pytest.approx(true([X, X], [0.1, 0.9]).mean(), rel=1e-6)

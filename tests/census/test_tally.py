@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import jax_leaky.units as units
-from jax_leaky._census._tally import append, tally
+from jax_leaky import units
+from jax_leaky.units._counts import append
+from jax_leaky.units._tally import tally
 
 # 8192 cells at 128 units are 64 rows: below, at and beyond the edge where the rows are taken in pieces.
 ROWS = (1, 128, 129, 191, 192, 1000)
@@ -60,7 +61,7 @@ def assert_equal(found: dict[str, np.ndarray], true: dict[str, np.ndarray]) -> N
 @pytest.mark.parametrize("rows", ROWS)
 def test_relu_equals_numpy(rows: int) -> None:
     z = samples(rows)
-    counts = jax.jit(lambda z: tally(z, None))(z)
+    counts = jax.jit(lambda z: tally(z, None, None))(z)
     assert (int(counts.n), int(counts.end)) == (rows, rows)
     assert_equal(numbers(counts), oracle(z, np.maximum(z, 0)))
 
@@ -69,21 +70,21 @@ def test_relu_equals_numpy(rows: int) -> None:
 def test_any_activation_equals_numpy(dtype: str) -> None:
     z = samples(191, dtype)
     a = np.asarray(jnp.tanh(z))
-    assert_equal(numbers(tally(z, a)), oracle(z, a))
+    assert_equal(numbers(tally(z, a, None)), oracle(z, a))
 
 
 @pytest.mark.parametrize("rows", [128, 191])
 def test_values_that_are_not_finite_count_as_that_alone(rows: int) -> None:
     z = samples(rows)
     z[3, 5], z[7, 5], z[2, 9], z[rows - 1, 127] = np.nan, np.inf, -np.inf, np.inf
-    counts = numbers(tally(z, None))
+    counts = numbers(tally(z, None, None))
     assert_equal(counts, oracle(z, np.where(np.isfinite(z), np.maximum(z, 0), np.nan)))
     assert counts["nonfinite"][[5, 9, 127]].tolist() == [2, 1, 1]
 
 
 def test_lean_counts_the_same_and_leaves_the_extremes_out() -> None:
     z = samples(191)
-    counts, true = numbers(tally(z, None, lean=True)), oracle(z, np.maximum(z, 0))
+    counts, true = numbers(tally(z, None, None, lean=True)), oracle(z, np.maximum(z, 0))
     assert np.isnan(counts.pop("z_min")).all()
     assert np.isnan(counts.pop("z_max")).all()
     # Told to the batch: a unit that fired at all fired on the last sample.
@@ -93,20 +94,22 @@ def test_lean_counts_the_same_and_leaves_the_extremes_out() -> None:
 
 def test_positions_of_a_feature_map_are_samples() -> None:
     z = samples(192).reshape(4, 6, 8, 128)
-    assert_equal(numbers(tally(z, None)), oracle(z.reshape(192, 128), np.maximum(z, 0).reshape(192, 128)))
+    assert_equal(
+        numbers(tally(z, None, None)), oracle(z.reshape(192, 128), np.maximum(z, 0).reshape(192, 128))
+    )
 
 
 @pytest.mark.parametrize("cut", [1, 64, 190])
 def test_appending_is_counting_on(cut: int) -> None:
     z = samples(191)
-    both = numbers(append(tally(z[:cut], None), tally(z[cut:], None)))
+    both = numbers(append(tally(z[:cut], None, None), tally(z[cut:], None, None)))
     assert_equal(both, oracle(z, np.maximum(z, 0)))
 
 
 def test_memory_is_that_of_the_units() -> None:
     def temporary(rows: int) -> int:
         z = jax.ShapeDtypeStruct((rows, 64), "float32")
-        compiled = jax.jit(lambda z: tally(z, None)).lower(z).compile()
+        compiled = jax.jit(lambda z: tally(z, None, None)).lower(z).compile()
         return compiled.memory_analysis().temp_size_in_bytes
 
     assert temporary(100_000) == temporary(1_000)
@@ -120,7 +123,7 @@ def test_narrow_layers_whose_rows_lie_side_by_side(units_: int, lean: bool) -> N
     rows = 20011 if units_ > 1 else 40009
     z = np.random.default_rng(units_).normal(size=(rows, units_)).astype(np.float32) - 2
     z[7, 0], z[-1, -1] = np.nan, -np.inf
-    counts = jax.jit(lambda z: tally(z, None, lean=lean))(z)
+    counts = jax.jit(lambda z: tally(z, None, None, lean=lean))(z)
     finite = np.isfinite(z)
     fired = finite & (z > 0)
     np.testing.assert_array_equal(counts.nonfinite.to_numpy(), (~finite).sum(0))

@@ -1,4 +1,4 @@
-"""`value_and_census` inside jitted training steps: the step stays what it was, and the counts are those of its batch."""
+"""`value_and_census` in jitted training steps: the step stays what it was, the counts are those of its batch."""
 
 from typing import Any
 
@@ -10,11 +10,10 @@ import optax
 import pytest
 from flax import nnx
 
-from jax_leaky import leaky_relu
-from jax_leaky._census import Census, census, value_and_census
+from jax_leaky import Census, census, leaky_relu, value_and_census
 
-X = jax.random.normal(jax.random.key(0), (64, 6))
-Y = jnp.sum(X, axis=1, keepdims=True)
+X = jnp.asarray(np.random.default_rng(0).normal(size=(64, 6)), jnp.float32)
+Y = jnp.asarray(np.asarray(X).sum(axis=1, keepdims=True))
 OPTIMIZER = optax.sgd(0.1)
 
 
@@ -99,7 +98,7 @@ def mlp(params: list[jax.Array], x: jax.Array) -> jax.Array:
         return jax.nn.relu(x @ params[0]) @ params[1]
 
 
-PARAMS = [jax.random.normal(jax.random.key(3), (6, 6)), jnp.ones((6, 1))]
+PARAMS = [jnp.asarray(np.random.default_rng(3).normal(size=(6, 6)), jnp.float32), jnp.ones((6, 1))]
 
 
 def test_censuses_of_steps_add_up() -> None:

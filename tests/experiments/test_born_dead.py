@@ -1,4 +1,3 @@
-import dataclasses
 import functools
 import itertools
 import json
@@ -11,9 +10,8 @@ import pytest
 
 from experiments.born_dead import experiment as born_dead
 from experiments.born_dead import random_networks
-from experiments.born_dead.report import main_table, verdicts, wilson
+from experiments.born_dead.report import main_table, verdicts
 from experiments.born_dead.theory import DEPTH_TEN, exact_at_three, lower_bound, point_death
-from experiments.lab.run.errors import LabError
 from jax_leaky import units
 
 KEYS = {
@@ -151,16 +149,6 @@ def test_collapsed_is_constant_relative_to_the_output_with_the_input_zero_among_
     assert all(np.ptp(outputs[np.float64], axis=0) > 0.5 * np.abs(outputs[np.float64]).max(0))
 
 
-def test_intervals_are_wilsons_and_never_below_zero():
-    assert wilson(0, 1_000_000) == pytest.approx((0, 3.84e-6), rel=1e-3)
-    assert wilson(10, 10)[1] == 1
-    low, high = wilson(1, 1_000_000)
-    assert 0 < low < 1e-6 < high
-    assert high - 1e-6 > 1e-6 - low
-    for end in (low, high):  # where the share lies 1.96 standard errors from the end, by the end's own error
-        assert abs(1e-6 - end) == pytest.approx(1.959964 * math.sqrt(end * (1 - end) / 1e6), rel=1e-6)
-
-
 def test_an_upper_estimate_is_printed_as_one_and_without_an_interval(rows):
     lines = [line for line in main_table(rows).rows if line[3] == "ReLU"]
     assert {(line[0], line[2]) for line in lines if line[4].startswith("≤")} == {("3", "10")}
@@ -186,25 +174,9 @@ def test_probes_are_opposite_pairs_of_length_one():
 
 
 def drawn(*, width, input_dim, hidden, slopes=(0.0,), networks=25_000, probes=64):
-    row = random_networks.Row(np.uint32(0), np.int32(0), np.int32(networks))
+    row = random_networks.Part(np.uint32(0), np.int32(0), np.int32(networks))
     inputs = {str(input_dim): random_networks.probes_of(input_dim, probes)}
     draw = functools.partial(
         random_networks.draw, width=width, input_dim=input_dim, hidden=hidden, negative_slopes=slopes
     )
     return jax.jit(draw)(row, inputs)
-
-
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        ({"widths": (0,)}, "--widths is"),
-        ({"depths": (1,)}, "--depths is"),
-        ({"input_dims": ()}, "--input-dims is empty"),
-        ({"networks": 0}, "--networks is 0"),
-        ({"negative_slopes": (0.0, 0.0)}, "names a value twice"),
-    ],
-)
-def test_a_wrong_setting_is_one_sentence(tmp_path, change, sentence):
-    with pytest.raises(LabError, match=sentence):
-        born_dead.run(dataclasses.replace(born_dead.Config(out=tmp_path / "run"), **change))
-    assert not (tmp_path / "run").exists()

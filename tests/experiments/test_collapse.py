@@ -1,4 +1,3 @@
-import dataclasses
 import json
 
 import jax
@@ -8,7 +7,6 @@ import pytest
 
 from experiments.collapse import experiment as collapse
 from experiments.collapse.narrow_networks import ASYMMETRIC_DEVIATION, draw, draw_layer, outputs
-from experiments.lab.run.errors import LabError
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +38,7 @@ def test_each_look_tells_whether_a_network_has_collapsed_and_the_last_is_the_end
 def test_a_look_on_the_way_does_not_change_the_training(rows):
     """The networks after 2 of 20 steps are those of a run of 2 steps."""
     config = collapse.Config(steps=2, block=50)
-    row = collapse.Row(np.float32(0.2), np.uint32(0))
+    row = collapse.Block(np.float32(0.2), np.uint32(0))
     short = collapse.train(
         row, collapse.samples_of(config), config=config, function="abs", initialisation="he"
     )
@@ -100,8 +98,3 @@ def test_the_functions_are_the_published_ones():
     np.testing.assert_array_equal(samples["abs"], np.abs(samples["x"]))
     assert samples["step"][2] == 0
     assert samples["sine"][4] == pytest.approx(np.sqrt(3) * np.sin(5 * np.sqrt(3)), rel=1e-6)
-
-
-def test_a_wrong_setting_is_one_sentence(tmp_path):
-    with pytest.raises(LabError, match="--functions is"):
-        collapse.run(dataclasses.replace(collapse.Config(out=tmp_path / "run"), functions=("cube",)))

@@ -1,4 +1,3 @@
-import dataclasses
 import json
 import os
 import subprocess
@@ -9,9 +8,8 @@ import pytest
 
 from experiments import __main__ as listing
 from experiments.dead_neurons import experiment as dead_neurons
-from experiments.lab.run.errors import LabError
 
-ROOT = Path(dead_neurons.__file__).parents[1]
+ROOT = Path(dead_neurons.__file__).parents[2]
 TINY = [
     "--smoke",
     "--optimizers",
@@ -25,7 +23,7 @@ TINY = [
     "0.01",
     "1e9",
 ]
-LEFT = {"config.json", "environment.json", "rows.jsonl", "summary.md", "report.html"}
+LEFT = {"config.json", "finished_0.jsonl", "environment.json", "rows.jsonl", "summary.md", "report.html"}
 PLOTS = {"over_learning_rate.png", "over_steps.png", "in_depth.png"}
 
 
@@ -52,7 +50,7 @@ def finished(tmp_path_factory):
 
 def test_leaves_all_files_and_says_what_it_used(finished):
     out, done = finished
-    assert {path.name for path in out.iterdir() if path.is_file()} == LEFT | PLOTS | {".lock"}
+    assert {path.name for path in out.iterdir() if path.is_file()} == LEFT | PLOTS
     assert "data: scikit-learn's digits" in done.stdout
     assert "n = 360 test images" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 100 + len(str(out))
@@ -102,10 +100,11 @@ def test_a_diverged_network_is_counted_and_has_no_measures(finished):
         assert row["loss"] is None or None in row["never_active"]
 
 
+@pytest.mark.slow
 def test_two_runs_and_other_device_counts_give_the_same_bytes(finished, tmp_path):
     code = (
-        "import sys, jax; from experiments.lab import devices; devices.use_all_cores = lambda: "
-        "jax.config.update('jax_num_cpu_devices', 3); from experiments import dead_neurons; dead_neurons.main()"
+        "import jax; from experiments.lab.run import devices; from experiments.dead_neurons import experiment; "
+        "devices.use_all_cores = lambda: jax.config.update('jax_num_cpu_devices', 3); experiment.main()"
     )
     command(*TINY, "--out", str(tmp_path), code=code)
     for name in ("rows.jsonl", "config.json"):  # the configuration does not hold where things lie
@@ -120,6 +119,7 @@ def test_another_configuration_is_refused_with_a_sentence(finished):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_without_matplotlib_it_still_runs(tmp_path):
     # A finder that hides them; the run's numbers and page are there, and a sentence says what is missing.
     code = """
@@ -138,42 +138,8 @@ d.run(d.Config(out=Path(sys.argv[1]), seeds=1, steps=2, data="digits", hidden=(8
     done = command(str(tmp_path), code=code)
     assert "matplotlib is missing" in done.stdout
     assert "sgd 0.003 ReLU" in " ".join(done.stdout.split())
-    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == LEFT | {".lock"}
+    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == LEFT
     assert "matplotlib is missing" in (tmp_path / "report.html").read_text()
-
-
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        ({"seeds": 0}, "--seeds is 0"),
-        ({"steps": -1}, "--steps is -1"),
-        ({"batch_size": 0}, "--batch-size is 0"),
-        ({"negative_slopes": ()}, "--negative-slopes is empty"),
-        ({"hidden": ()}, r"--hidden is \(\)"),
-        ({"hidden": (4, 0)}, "--hidden is"),
-        ({"learning_rates": (0.1, 0.1)}, "names a value twice"),
-        ({"learning_rates": (0.1, -1.0)}, "--learning-rates is"),
-        ({"learning_rates": (float("nan"),)}, "--learning-rates is"),
-        ({"negative_slopes": (float("inf"),)}, "--negative-slopes is"),
-        ({"batch_size": 5001, "data": "embedded"}, "there are 5000 train images"),
-        ({"data": "nowhere"}, "is not a folder"),
-    ],
-)
-def test_a_wrong_setting_is_one_sentence(tmp_path, change, sentence):
-    with pytest.raises(LabError, match=sentence):
-        dead_neurons.run(dataclasses.replace(dead_neurons.Config(out=tmp_path / "run"), **change))
-    assert not (tmp_path / "run").exists()
-
-
-def test_opposite_presets_are_refused():
-    done = command("--smoke", "--full", expect=1)
-    assert "choose one" in done.stderr
-
-
-def test_help_explains_every_flag():
-    done = command("--help")
-    for field in dataclasses.fields(dead_neurons.Config):
-        assert f"--{field.name.replace('_', '-')}" in done.stdout
 
 
 def test_the_listing_has_a_line_for_each_experiment():

@@ -1,4 +1,3 @@
-import dataclasses
 import json
 
 import jax
@@ -9,7 +8,6 @@ from experiments.depth_profile import experiment as depth_profile
 from experiments.lab.data import datasets as data
 from experiments.lab.nets.initialisations import initial_params
 from experiments.lab.nets.mlp import MLP
-from experiments.lab.run.errors import LabError
 
 TUTORIAL = (784, *[256] * 5, *[128] * 5, 10)
 
@@ -77,17 +75,3 @@ def test_parameters_are_the_models_and_of_the_right_variance(initialisation):
     bias = np.asarray(params["Dense_0"]["bias"])
     assert (abs(bias).max() > 0) == (initialisation == "uniform")
     assert abs(bias).max() <= 300**-0.5
-
-
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        ({"seeds": 0}, "--seeds is 0"),
-        ({"steps": -1}, "--steps is -1"),
-        ({"hidden": (4, 0)}, "--hidden is"),
-        ({"initialisations": ("zero",)}, "--initialisations is"),
-    ],
-)
-def test_a_wrong_setting_is_one_sentence(tmp_path, change, sentence):
-    with pytest.raises(LabError, match=sentence):
-        depth_profile.run(dataclasses.replace(depth_profile.Config(out=tmp_path / "run"), **change))

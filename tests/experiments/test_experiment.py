@@ -31,7 +31,8 @@ def test_a_run_that_was_stopped_knows_what_all_its_processes_took(config, tmp_pa
     part = dataclasses.replace(config, out=tmp_path / "part")
     with store.open_run(config.out, identity) as folder, store.open_run(part.out, identity) as stopped:
         stopped.since -= 1000
-        stopped.save({row: folder.finished[row] for row in range(5)})
+        for run in range(5):
+            stopped.save(run, folder.finished[run])
     about, rows = noted(part)
     assert 1000 < about["seconds"] < 1100
     assert rows == whole[1]

@@ -1,4 +1,3 @@
-import dataclasses
 import json
 
 import jax
@@ -13,8 +12,7 @@ from experiments.gan_images import training as image_gan
 from experiments.gan_images.frechet import Moments, frechet_distance, moments
 from experiments.gan_images.judge import entropy, train_judge
 from experiments.gan_images.model import Discriminator, Generator
-from experiments.gan_images.report import collapsed, unsteady
-from experiments.lab.run.errors import LabError
+from experiments.gan_images.report import collapsed, runs_of
 
 
 @pytest.fixture(scope="module")
@@ -115,9 +113,9 @@ def test_the_networks_shapes_and_slope():
 def test_a_step_is_adam_on_each_players_own_loss():
     setup = image_gan.Setup(8, 4, False, 16, 40)
     pixels = np.random.default_rng(0).integers(0, 256, (50, 64)).astype(np.uint8)
-    material, row = image_gan.Material(pixels, None), image_gan.Row(np.float32(0.2), np.uint32(3))
-    state = image_gan.begin(row, material, setup=setup)
-    after = image_gan.step(row, state, material, setup=setup)
+    material, run = image_gan.Material(pixels, None), image_gan.Run(np.float32(0.2), np.uint32(3))
+    state = image_gan.initialise(run, material, setup=setup)
+    after = image_gan.step(run, state, material, setup=setup)
 
     image_key, noise_key = jax.random.split(jax.random.fold_in(state.key, 0))
     chosen = np.asarray(jax.random.randint(image_key, (16,), 0, 50))
@@ -150,28 +148,8 @@ def test_a_step_is_adam_on_each_players_own_loss():
         jax.tree.map(lambda m, g: np.testing.assert_allclose(m, 0.5 * g, rtol=1e-2, atol=1e-5), mu, gradient)
 
 
-def test_measures_of_a_life():
-    life = [{"modes": 4, "generator_gradient": None, "generator_gradient_deviation": None}]
-    life += [
-        {"modes": 6, "generator_gradient": 2.0, "generator_gradient_deviation": d}
-        for d in (9.0, 1.0, 3.0, 1.0)
-    ]
-    assert unsteady(life) == pytest.approx((1.5 + 0.5) / 2)
-    assert unsteady(life[:1]) is None
-    assert not collapsed(life)
-    assert collapsed(life[:1])
-
-
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        ({"looks": 7}, "give a multiple of --looks"),
-        ({"arms": ("leaky_0.2",)}, "begin with relu"),
-        ({"side": 20}, "--side is 20"),
-        ({"samples": 10}, "--samples is 10"),
-    ],
-)
-def test_a_wrong_setting_is_one_sentence(tmp_path, change, sentence):
-    config = gan_images.Config(out=tmp_path / "run", data="embedded")
-    with pytest.raises(LabError, match=sentence):
-        gan_images.run(dataclasses.replace(config, **change))
+def test_a_run_with_half_of_the_classes_has_collapsed():
+    keys = {"normalisation": "none", "arm": "relu", "seed": 0, "diverged": False}
+    records = [{"modes": modes, "step": step, **keys} for step, modes in enumerate((5, 6))]
+    assert not collapsed(runs_of(records).records).item()
+    assert collapsed(runs_of(records[:1]).records).item()

@@ -1,4 +1,3 @@
-import dataclasses
 import json
 import math
 
@@ -10,10 +9,8 @@ import pytest
 from experiments.gan_modes import experiment as gan_modes
 from experiments.gan_modes import mixtures
 from experiments.gan_modes.model import Discriminator, Generator
-from experiments.gan_modes.report import collapsed, swing
-from experiments.lab.analysis.lives import Measure, last, late, lives_of
+from experiments.gan_modes.report import MEASURES, collapsed, runs_of
 from experiments.lab.nets.adversarial import discriminator_loss, generator_loss, turn
-from experiments.lab.run.errors import LabError
 
 
 @pytest.fixture(scope="module")
@@ -145,39 +142,14 @@ def test_the_networks_against_numpy(slope):
     np.testing.assert_allclose(made, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_measures_of_a_life():
-    life = [{"modes": modes, "step": step, "mixture": "ring"} for step, modes in enumerate((0, 8, 5, 7, 2))]
-    assert last("modes")(life) == 2
-    assert late("modes")(life) == 4.5  # of the two looks of the second half
-    assert swing(life) == 3.5  # 5 to 7 to 2
-    assert collapsed(life)
-    assert not collapsed(life[:-1])
-    assert late("modes")([{"modes": None}]) is None
-
-
-def test_arms_are_compared_by_seed_and_diverged_ones_left_out():
-    def record(arm, seed, value, *, diverged=False):
-        return {"mixture": "ring", "arm": arm, "seed": seed, "modes": value, "diverged": diverged}
-
-    measure = Measure("modes", last("modes"), 1, 1, True)
-    relu = [record("relu", seed, seed) for seed in range(4)]
-    leaky = [record("leaky", seed, seed + 1 + seed % 2) for seed in range(3)]
-    lives = lives_of([*relu, *leaky, record("leaky", 3, 99, diverged=True)], ("mixture",))
-    difference = lives.against_baseline(("ring", "leaky"), measure)
-    assert difference.values == 3
-    assert difference.mean == pytest.approx(4 / 3)
-    assert lives.comparisons == 1
-
-
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        ({"looks": 3}, "give a multiple of --looks"),
-        ({"arms": ("both_0.2",)}, "begin with relu"),
-        ({"mixtures": ("cube",)}, "--mixtures is"),
-        ({"generator": ()}, "--generator is"),
-    ],
-)
-def test_a_wrong_setting_is_one_sentence(tmp_path, change, sentence):
-    with pytest.raises(LabError, match=sentence):
-        gan_modes.run(dataclasses.replace(gan_modes.Config(out=tmp_path / "run"), **change))
+def test_measures_of_a_run():
+    keys = {"mixture": "ring", "optimizer": "fast", "arm": "relu", "seed": 0, "diverged": False}
+    records = [{"modes": modes, "step": step, **keys} for step, modes in enumerate((0, 8, 5, 7, 2))]
+    runs = runs_of(records)
+    found = {
+        name: runs.by_seed(runs.cells[0], MEASURES[name]).item() for name in ("modes", "late_modes", "swing")
+    }
+    # 7 and 2 are the evaluations of the second half, and 5 to 7 to 2 what changes in it.
+    assert found == {"modes": 2, "late_modes": 4.5, "swing": 3.5}
+    assert collapsed(runs.records).item()
+    assert not collapsed(runs_of(records[:-1]).records).item()

@@ -24,11 +24,10 @@ def test_reads_what_was_written(tmp_path, pack):
 
 FAULTS = {
     "empty": (b"", "is not an IDX file"),
-    "one byte": (b"\x00", "is not an IDX file"),
     "a picture": (b"\x89PNG....", "is not an IDX file"),
-    "floats": (idx(IMAGES, kind=0x0D), "IDX type 0x0d"),
-    "one image": (idx(IMAGES[0]), "2 dimensions where 3 are needed"),
-    "half a header": (idx(IMAGES)[:9], "ends inside its header"),
+    "floats": (idx(IMAGES, kind=0x0D), "is not an IDX file of unsigned bytes"),
+    "one image": (idx(IMAGES[0]), "is not an IDX file of unsigned bytes in 3 dimensions"),
+    "half a header": (idx(IMAGES)[:9], "is not an IDX file"),
     "a byte short": (idx(IMAGES)[:-1], "is cut short: 59 of the 60 bytes"),
     "a byte long": (idx(IMAGES) + b"\0", "goes on after the 60 bytes"),
     "huge": (b"\0\0\x08\x03" + struct.pack(">3I", 2**31, 2**31, 28), "claims the shape"),

@@ -1,12 +1,6 @@
 import json
-import os
 import random
-import signal
-import socket
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -14,23 +8,22 @@ import numpy as np
 import pytest
 from scipy.signal import correlate2d
 
-from experiments.lab.run import store
+from experiments.lab.run import checkpoint, store
+from experiments.lab.run.checkpoint import Checkpoint
 from experiments.lab.run.errors import LabError
 from experiments.lab.run.sweep import fingerprint
 from tests.experiments import toy_loop as toy
+from tests.experiments.toy_experiment import Config
 
-PROGRAM = Path(toy.__file__)
 
-
-def rows(path):
+def compute(path, devices=slice(1), **settings):
+    toy.run(Config(out=path, **{"steps": 20, **settings}), devices=jax.devices()[devices])
     return (path / store.ROWS).read_bytes()
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    path = tmp_path_factory.mktemp("undisturbed") / "run"
-    toy.run(path, devices=jax.devices()[:1])
-    return rows(path)
+    return compute(tmp_path_factory.mktemp("undisturbed") / "run")
 
 
 def test_rows_are_all_there_in_order(undisturbed):
@@ -43,7 +36,7 @@ def test_rows_are_all_there_in_order(undisturbed):
 
 def test_a_step_against_numpy(undisturbed):
     found = [json.loads(line) for line in undisturbed.splitlines()]
-    for row in toy.groups()[0].rows:
+    for row in toy.groups()[0].runs:
         key = jax.random.fold_in(jax.random.key(row.seed), jnp.uint32(0))
         kernel = np.float64(jax.random.normal(key, (3, 3))) + np.float64(toy.DATA[:3, None])
         x = np.outer(toy.DATA[:32], toy.DATA[32:]) * row.scale
@@ -55,21 +48,17 @@ def test_a_step_against_numpy(undisturbed):
 
 @pytest.mark.parametrize("devices", [2, 4])
 def test_rows_do_not_depend_on_the_number_of_devices(tmp_path, undisturbed, devices):
-    toy.run(tmp_path / "run", devices=jax.devices()[:devices])
-    assert rows(tmp_path / "run") == undisturbed
+    assert compute(tmp_path / "run", slice(devices)) == undisturbed
 
 
 def test_rows_do_not_depend_on_which_were_there(tmp_path, undisturbed):
     path = tmp_path / "run"
-    toy.run(path, devices=jax.devices()[:2])
-    chunks = sorted((path / store.CHUNKS).iterdir())
-    assert len(chunks) == 14
-    for chunk in random.Random(0).sample(chunks[:-1], 3):
-        chunk.unlink()
-    chunks[-1].write_bytes(chunks[-1].read_bytes() + b"more")
+    compute(path, slice(2))
+    part = path / "finished_0.jsonl"
+    lines = part.read_bytes().splitlines(keepends=True)
+    part.write_bytes(b"".join(random.Random(0).sample(lines, 10)) + lines[0][:40])
     (path / store.ROWS).write_text("damaged")
-    assert toy.run(path, devices=jax.devices()[2:]) == 10
-    assert rows(path) == undisturbed
+    assert compute(path, slice(2, 4)) == undisturbed
 
 
 def test_each_function_and_the_looks_are_in_the_fingerprint():
@@ -97,7 +86,7 @@ def test_a_failure_of_one_device_ends_all(tmp_path):
         raise LabError("no space")
 
     table = [group._replace(to_records=refuse, looks=(0, 1_000_000)) for group in toy.groups()]
-    table[0] = table[0]._replace(looks=(0, 1), rows=table[0].rows[:1])
+    table[0] = table[0]._replace(looks=(0, 1), runs=table[0].runs[:1])
     began = time.monotonic()
     with store.open_run(tmp_path / "run", {}) as folder, pytest.raises(LabError, match="no space"):
         toy.loop(table, toy.DATA, folder, print)
@@ -105,66 +94,60 @@ def test_a_failure_of_one_device_ends_all(tmp_path):
     assert not folder.finished
 
 
-def start(path, *flags, **variables):
-    return subprocess.Popen(
-        [sys.executable, str(PROGRAM), str(path), *flags],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(PROGRAM.parents[2]), **variables},
-    )
+def flipped(content):
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
 
-def test_two_processes_compute_the_same_rows(tmp_path, undisturbed):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    together = [
-        start(
-            tmp_path / "run",
-            *("--rows", "7", "--steps", "20"),
-            JAX_COORDINATOR_ADDRESS=address,
-            JAX_NUM_PROCESSES="2",
-            JAX_PROCESS_ID=str(index),
-        )
-        for index in range(2)
-    ]
-    for process in together:
-        said, errors = process.communicate(timeout=200)
-        assert process.returncode == 0, errors
-        assert said.count("advance") == 7
-    assert rows(tmp_path / "run") == undisturbed
+class KilledError(Exception):
+    """Comes right after a checkpoint, as a kill can."""
 
 
-def test_killed_at_any_moment_it_goes_on_to_the_same_rows(tmp_path):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    with start(whole) as process:
-        _, complaints = process.communicate(timeout=120)
-        assert process.returncode == 0, complaints
-    moments = random.Random(0)
-    for after in (1, 3):  # rows that are finished before the kill
-        with start(killed) as process:
-            for _ in range(after):
-                assert process.stdout.readline().startswith("advance")
-            time.sleep(moments.uniform(0, 0.05))
-            process.kill()
-        assert not (killed / store.ROWS).exists()
-    with start(killed) as process:
-        said, complaints = process.communicate(timeout=120)
-        assert process.returncode == 0, complaints
-    assert 0 < said.count("advance") < 24
-    assert rows(killed) == rows(whole)
+@pytest.mark.parametrize(
+    ("damage", "begins"),
+    [
+        (lambda _path: None, 12),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), 0),
+        (lambda path: path.write_bytes(flipped(path.read_bytes())), 0),
+        (lambda path: path.write_bytes(b""), 0),
+    ],
+    ids=["whole", "cut short", "changed", "empty"],
+)
+def test_a_row_killed_inside_goes_on_from_its_checkpoint_to_the_same_bytes(
+    tmp_path, monkeypatch, undisturbed, damage, begins
+):
+    save, load, begun = Checkpoint.save, Checkpoint.load, []
+
+    def save_and_die(self, done, seen, state):
+        save(self, done, seen, state)
+        if done == 12:
+            raise KilledError
+
+    def note(self, *given):
+        kept = load(self, *given)
+        begun.append(kept[0] if kept else 0)
+        return kept
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "save", save_and_die)
+        patch.setattr(Checkpoint, "due", lambda _self: True)
+        with pytest.raises(KilledError):
+            compute(tmp_path)
+    monkeypatch.setattr(Checkpoint, "load", note)
+    damage(tmp_path / "unfinished_0.npz")
+    assert compute(tmp_path) == undisturbed
+    assert begun == [begins, *[0] * 13]
+    assert not list(tmp_path.glob("unfinished*"))
 
 
-@pytest.mark.parametrize(("what", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupt_ends_it_at_once_and_says_how_to_go_on(tmp_path, what, status):
-    # Hours of work, of which nothing is waited for; two seconds on a free machine, more on one that is busy.
-    with start(tmp_path / "run", "--rows", "2000", "--steps", "1000") as process:
-        assert process.stdout.readline().startswith("advance")
-        began = time.monotonic()
-        process.send_signal(what)
-        _, complaints = process.communicate(timeout=60)
-    assert time.monotonic() - began < 10
-    assert process.returncode == status
-    assert "the same command goes on" in complaints
-    assert "Traceback" not in complaints
+def test_there_is_a_checkpoint_a_minute(tmp_path, monkeypatch):
+    with store.open_run(tmp_path, {}) as folder:
+        now = 100.0
+        monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now)
+        kept = Checkpoint(folder, 0)
+        now = 159.0
+        assert not kept.due()
+        now = 161.0
+        assert kept.due()
+        kept.save(1, [], {})
+        assert not kept.due()

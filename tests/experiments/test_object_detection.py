@@ -6,7 +6,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.lab.run.errors import LabError
 from experiments.object_detection import canvases, experiment
 from experiments.object_detection.boxes import (
     KEPT,
@@ -228,17 +227,3 @@ def test_smoke(tmp_path):
         assert (row["boxes"] is not None) == (row["step"] == 30)
         assert (row["dead"] == row["never_active"]) or row["negative_slope"]
     assert rows[2]["loss"] < rows[1]["loss"]
-
-
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        ({"negative_slopes": (0.1,)}, "give 0 too"),
-        ({"batch_size": 10**6}, "--batch-size is 1000000"),
-        ({"learning_rate": 0.0}, "--learning-rate is 0.0"),
-        ({"test_canvases": 0}, "--test-canvases is 0"),
-    ],
-)
-def test_a_wrong_setting_is_one_sentence(tmp_path, change, sentence):
-    with pytest.raises(LabError, match=sentence):
-        experiment.check(experiment.Config(out=tmp_path / "run", **change))

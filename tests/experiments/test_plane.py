@@ -1,10 +1,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from experiments.born_dead import plane, random_networks
 
 
+@pytest.mark.slow
 def test_the_plane_against_numpy_with_very_many_inputs():
     networks, hidden = 150, 8
     angles = 2 * np.pi * np.arange(40_000) / 40_000

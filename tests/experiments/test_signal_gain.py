@@ -1,11 +1,9 @@
-import dataclasses
 import json
 
 import jax
 import numpy as np
 import pytest
 
-from experiments.lab.run.errors import LabError
 from experiments.signal_gain import experiment as signal_gain
 from experiments.signal_gain.report import expected
 from jax_leaky import leaky_he_normal
@@ -73,8 +71,3 @@ def test_the_wrong_gain_multiplies_by_the_expected_factor_in_every_network(run):
 def test_expectations_are_the_published_ones():
     assert expected(0.2, "own", 50) == 1
     assert expected(0.2, "relu", 50) == pytest.approx(7.1, abs=0.01)
-
-
-def test_a_wrong_setting_is_one_sentence(tmp_path):
-    with pytest.raises(LabError, match="--layers is 0"):
-        signal_gain.run(dataclasses.replace(signal_gain.Config(out=tmp_path / "run"), layers=0))

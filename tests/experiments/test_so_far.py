@@ -1,132 +1,76 @@
-"""What a run has finished can be reported with --so-far, wherever it was cut."""
+"""Every report is written of whatever part of its runs has finished, in any order."""
 
-import dataclasses
-import importlib
-import json
+import random
 import re
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 
+import numpy as np
 import pytest
 
-from experiments.lab.run import experiment, store, sweep
-from experiments.lab.show import plots
+from tests.experiments.recorded import NAMES, rows_of, write_summary
 
-FAST = {
-    "born_dead": {"networks": 500, "depths": (3, 4)},
-    "collapse": {"seeds": 60, "steps": 20, "block": 20},
-    "signal_gain": {"seeds": 3, "width": 16, "layers": 4},
-    "learning_rate_map": {
-        "negative_slopes": (0.0, 0.1, 0.2),
-        "hidden": (8, 8),
-        "steps": 8,
-        "optimizers": ("sgd",),
-    },
-    "plasticity": {"seeds": 1, "tasks": 2, "every": 1, "hidden": (8,), "images": 50, "probe": 50},
-}
-SLOW = {
-    "dead_neurons": {"steps": 16},
-    "depth_profile": {"steps": 8, "hidden": (16, 16)},
-    "gan_modes": {"seeds": 2, "steps": 20},
-    "image_classification": {"steps": 4},
-    "gan_images": {"steps": 4},
-    "object_detection": {"steps": 4, "seeds": 2},
-}
-EXPERIMENTS = [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
+pytest.importorskip("matplotlib")
+SWEPT = [name for name in NAMES if name != "pretrained"]  # that one has no sweep
+TIMES = {"step", "task"}
+KNOWN = (
+    "optimizer",
+    "mixture",
+    "network",
+    "normalisation",
+    "function",
+    "initialisation",
+    "gain",
+    "width",
+    "depth",
+)
+KNOWN += ("input_dim", "learning_rate", "arm", "activation", "negative_slope", "seed")
 
 
-class Cut:
-    """A finished smoke run, and reports from a part of its rows."""
-
-    def __init__(self, name, out, monkeypatch):
-        self.module = importlib.import_module(f"experiments.{name}.experiment")
-        self.config = self.module.Config(
-            out=out, **{**self.module.PRESETS["smoke"], **(FAST | SLOW)[name], "smoke": True}
-        )
-        # Every run asks for the same programs: traced once, and a figure is laid out but not written again.
-        monkeypatch.setattr(experiment, "fingerprint", _once(sweep.fingerprint))
-        self.module.run(self.config)
-        monkeypatch.setattr(plots, "save", lambda figure, _: figure.draw_without_rendering())
-        identity = json.loads((out / store.CONFIG).read_text())
-        self.folder = store.RunFolder(out, identity)
-        self.folder.load()
-        assert not self.folder.damaged
-        self.rows = sorted(self.folder.finished.items())
-
-    def report(self, rows):
-        """The page of those rows alone."""
-        shutil.rmtree(self.config.out / store.CHUNKS)
-        (self.config.out / store.CHUNKS).mkdir()
-        self.folder.save(dict(rows))
-        self.module.run(dataclasses.replace(self.config, so_far=True))
-        summary = (self.config.out / "summary.md").read_text()
-        missing = len(self.rows) - len(rows)
-        assert (f"Cut short: {missing} rows of the sweep are missing." in summary) == bool(missing)
-        return summary
+def runs_of(name, seeds):
+    """The records of each run, of the first seeds, in the order of the sweep."""
+    runs = {}
+    for row in rows_of(name):
+        if row.get("seed", 0) < seeds:
+            key = tuple(row.get(name) for name in KNOWN)
+            runs.setdefault(key, []).append(row)
+    return list(runs.values())
 
 
-def _once(function):
-    kept = []
-
-    def call(*arguments):
-        if not kept:
-            kept.append(function(*arguments))
-        return kept[0]
-
-    return call
+def report(name, runs, which, out, *, draw):
+    rows = [record for place, run in enumerate(runs) if place in which for record in run]
+    missing = len(runs) - len(which)
+    summary = write_summary(name, rows, out, missing=missing, draw=draw)
+    assert bool(re.search(rf"Cut short: {missing} \w+ of the sweep are missing\.", summary)) == bool(missing)
 
 
-@pytest.fixture(scope="module", params=EXPERIMENTS)
-def cut(request, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        yield Cut(request.param, tmp_path_factory.mktemp("cut") / request.param, monkeypatch)
+@pytest.mark.parametrize("name", SWEPT)
+def test_a_report_of_the_first_run_alone(name, tmp_path):
+    report(name, runs_of(name, 1), {0}, tmp_path, draw=True)
 
 
-def test_every_experiment_with_the_flag_is_here():
-    scripts = Path(experiment.__file__).parents[2].glob("*/experiment.py")
-    with_flags = {
-        path.parent.name for path in scripts if re.search(r"class Config\(Flags\)", path.read_text())
-    }
-    assert with_flags - {"pretrained"} == {*FAST, *SLOW}  # that one has no sweep
+@pytest.mark.parametrize("name", SWEPT)
+def test_a_report_of_the_last_run_and_of_all_but_the_first(name, tmp_path):
+    """Without ReLU or the baseline in most experiments, in all settings or in one."""
+    runs = runs_of(name, 2)
+    every = set(range(len(runs)))
+    report(name, runs, {len(runs) - 1}, tmp_path, draw=False)
+    report(name, runs, every - {0}, tmp_path, draw=False)
 
 
-@pytest.mark.parametrize("finished", [1, 2, 3, 0.5, -1])
-def test_a_report_of_what_is_finished(cut, finished):
-    count = round(len(cut.rows) * finished) if isinstance(finished, float) else finished
-    cut.report(cut.rows[:count])
-
-
-def test_a_report_of_what_damage_has_left(cut):
-    """Without the first rows, which are ReLU's or the baseline's in most experiments."""
-    cut.report(cut.rows[-1:])
-    cut.report(cut.rows[1:])
+@pytest.mark.parametrize("name", SWEPT)
+def test_a_report_of_runs_that_finished_at_random(name, tmp_path):
+    runs, rng = runs_of(name, 3), random.Random(name)
+    for share in (0.1, 0.5):
+        which = rng.sample(range(len(runs)), max(1, int(share * len(runs))))
+        report(name, runs, set(which), tmp_path, draw=False)
 
 
 @pytest.mark.slow
-def test_a_report_of_every_prefix(cut):
-    for count in range(1, len(cut.rows) + 1):
-        cut.report(cut.rows[:count])
-
-
-@pytest.mark.parametrize(
-    ("flags", "advice"),
-    [
-        ("so_far = False", "goes on from there, and with --so-far it reports on that.\n"),
-        ("", "goes on from there.\n"),
-    ],
-)
-def test_an_interrupt_names_the_flag_of_a_script_that_has_it(flags, advice):
-    script = f"""
-from experiments.lab.run import interrupt
-class Config:
-    out = "runs"
-    {flags}
-def work():
-    raise KeyboardInterrupt
-interrupt.enter(work)
-"""
-    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert ended.returncode == 130
-    assert ended.stderr.endswith(advice)
+@pytest.mark.parametrize("name", SWEPT)
+def test_a_report_of_every_prefix_and_the_figures_of_random_parts(name, tmp_path):
+    runs = runs_of(name, 1)
+    for count in range(1, len(runs) + 1):
+        report(name, runs, set(range(count)), tmp_path, draw=False)
+    runs, rng = runs_of(name, 2), random.Random(name)
+    for share in np.linspace(0, 1, 8):
+        which = rng.sample(range(len(runs)), max(1, round(share * len(runs))))
+        report(name, runs, set(which), tmp_path, draw=True)

@@ -7,7 +7,8 @@ import optax
 import pytest
 
 from experiments.dead_neurons import experiment as dead_neurons
-from experiments.lab.nets import mlp, watch
+from experiments.lab.nets import layers, mlp
+from jax_leaky import leaky_relu, observe, value_and_census
 
 HIDDEN, FEATURES, BATCH, CLASSES = (7, 5), 6, 11, 10
 
@@ -52,16 +53,30 @@ def close(ours, theirs):
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.01, 0.2])
-def test_look_is_the_oracles(problem, slope):
+def test_an_evaluation_is_the_oracles(problem, slope):
     params, x, labels = problem
     losses, logits, z, per_sample, _ = oracle(params, x, labels, slope)
-    seen = mlp.look(mlp.MLP(HIDDEN), params, x, labels, slope)
-    close(seen.losses, losses)
-    close(seen.logits, logits)
-    for ours, theirs in zip(seen.z, z, strict=True):
+    (our_losses, our_logits), census = jax.jit(
+        lambda slope: value_and_census(mlp.losses_and_logits, gradients=True)(
+            mlp.MLP(HIDDEN), params, x, labels, slope
+        )
+    )(jnp.float32(slope))
+    close(our_losses, losses)
+    close(our_logits, logits)
+    for site, z_of, gradient in zip(census, z, per_sample, strict=True):
+        output = np.abs(np.where(z_of > 0, z_of, slope * z_of)).mean(0)
+        close(site.per_unit("act_freq"), (z_of > 0).mean(0))
+        close(site.per_unit("dormant_score"), output / output.mean())
+        close(site.per_unit("grad_score"), np.abs(gradient).mean(0) / np.abs(gradient).mean())
+    _, seen = observe(mlp.losses_and_logits, lambda _, z: z)(mlp.MLP(HIDDEN), params, x, labels, slope)
+    for ours, theirs in zip(seen.values(), z, strict=True):
         close(ours, theirs)
-    for ours, theirs in zip(seen.gradients, per_sample, strict=True):
-        close(ours, theirs)
+    ours = layers.measures_of(census)
+    close(ours["never_active"], [(z_of <= 0).all(0).mean() for z_of in z])
+    close(ours["rare"], [((z_of > 0).mean(0) < 0.01).mean() for z_of in z])
+    close(ours["mean_slope"], [np.where(z_of > 0, 1, slope).mean() for z_of in z])
+    close(ours["grad_dead"], [(gradient == 0).all(0).mean() for gradient in per_sample])
+    close(ours["dead"], [np.nan if slope else (z_of <= 0).all(0).mean() for z_of in z])
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.01, 0.2])
@@ -99,20 +114,22 @@ def test_start_is_he_with_zero_biases_and_the_same_for_every_slope():
         assert float(params[name]["kernel"].var()) == pytest.approx(2 / fan_in, rel=0.02)
 
 
-def history(*never_active, hidden=(4,)):
-    """Watches one layer of 4 units through looks at which the listed units are negative on both samples."""
-    masks, found = watch.unwatched(hidden), []
-    for place, negative in enumerate(never_active):
-        if negative is None:
-            z = jnp.full((2, 4), jnp.nan)
-        else:
-            z = jnp.where(jnp.isin(jnp.arange(4), jnp.array(negative, jnp.int32)), -1.0, 1.0) * jnp.ones(
-                (2, 1)
-            )
-        seen = mlp.Look(jnp.zeros((2, 10)), jnp.zeros(2), (z,), (jnp.ones_like(z),))
-        layers, masks = watch.watch(seen, 0.0, masks, place == 0)
-        found.append(watch.layers_to_json({name: np.asarray(value) for name, value in layers.items()}))
-    return {name: [look[name][0] for look in found] for name in found[0]}
+def history(*never_active):
+    """The records of a layer of 4 units at evaluations in which the listed ones are negative on both samples."""
+    found = []
+    for negative in never_active:
+        signs = jnp.where(jnp.isin(jnp.arange(4), jnp.array(negative or [], jnp.int32)), -1.0, 1.0)
+        z = jnp.full((2, 4), jnp.nan) if negative is None else jnp.tile(signs, (2, 1))
+        found.append(value_and_census(leaky_relu)(z, 0.0)[1])
+    masks = [jnp.stack(layer) for layer in zip(*map(layers.never_active_of, found), strict=True)]
+    changes = layers.changes_of(masks)
+    records = [
+        layers.layers_to_json(
+            layers.measures_of(census) | {name: np.asarray(values[place]) for name, values in changes.items()}
+        )
+        for place, census in enumerate(found)
+    ]
+    return {name: [record[name][0] for record in records] for name in records[0]}
 
 
 def test_died_and_revived_on_a_made_up_history():
@@ -133,4 +150,4 @@ def test_a_layer_with_a_nan_has_no_measures():
 
 @pytest.mark.parametrize(("steps", "expected"), [(1, [0, 1]), (4, [0, 1, 2, 4]), (6, [0, 1, 2, 4, 6])])
 def test_records_are_at_0_powers_of_two_and_the_last(steps, expected):
-    assert watch.recorded_steps(steps) == expected
+    assert dead_neurons.recorded_steps(steps) == expected

@@ -1,22 +1,32 @@
 """A sweep small enough to be killed often: rows are random walks, in two groups. Run by the tests as a program."""
 
-import argparse
 import functools
-import signal
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from pydantic.dataclasses import dataclass
 
-from experiments.lab.run import interrupt, processes, store
-from experiments.lab.run.sweep import Group, fingerprint, sweep
+from experiments.lab.run import cli, store
+from experiments.lab.run.experiment import carry_out
+from experiments.lab.run.settings import Count, Flags
+from experiments.lab.run.sweep import Group, sweep
 
 DATA = np.linspace(-1, 1, 64, dtype=np.float32)
 
 
-class Row(NamedTuple):
+@dataclass(frozen=True)
+class Config(Flags):
+    """How many walks, and how long."""
+
+    out: Path = Path("runs/toy")
+    rows: Count = 7
+    steps: Count = 50
+
+
+class Run(NamedTuple):
     scale: np.float32
     seed: np.uint32
 
@@ -38,7 +48,7 @@ def to_records(kind, row, result):
 
 
 def groups(rows=7, steps=50):
-    table = [Row(np.float32(0.1 * (1 + seed % 3)), np.uint32(seed)) for seed in range(rows)]
+    table = [Run(np.float32(0.1 * (1 + seed % 3)), np.uint32(seed)) for seed in range(rows)]
     return [
         Group(
             kind, functools.partial(walk, kind=kind, steps=steps), table, functools.partial(to_records, kind)
@@ -47,22 +57,10 @@ def groups(rows=7, steps=50):
     ]
 
 
-def run(out, rows=7, steps=50, fresh=False, **how):
-    table = groups(rows, steps)
-    identity = {"rows": rows, "steps": steps} | fingerprint(table, DATA)
-    with processes.open_run(Path(out), identity, fresh=fresh) as folder:
-        already = len(folder.finished)
-        sweep(table, DATA, folder, lambda count: print("advance", count, flush=True), **how)
-    return already
+def run(config, **how):
+    table = groups(config.rows, config.steps)
+    return carry_out("toy", config, table, DATA, "walks", functools.partial(sweep, **how))
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("out")
-    parser.add_argument("--rows", type=int, default=12)
-    parser.add_argument("--steps", type=int, default=3000)
-    flags = parser.parse_args()
-    jax.config.update("jax_num_cpu_devices", 2)
-    processes.join()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in a shell's background would ignore it
-    interrupt.enter(lambda: interrupt.interruptible(lambda: run(flags.out, flags.rows, flags.steps)))
+    cli.start("toy", run, Config, {}, __doc__)

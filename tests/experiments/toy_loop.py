@@ -1,18 +1,15 @@
 """A loop small enough to be killed often: random walks through a convolution. Run by the tests as a program."""
 
-import argparse
 import functools
-import signal
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.lab.run import interrupt, processes, store
+from experiments.lab.run import cli, store
+from experiments.lab.run.experiment import carry_out
 from experiments.lab.run.loop import Loop, loop
-from experiments.lab.run.sweep import fingerprint
-from tests.experiments.toy_experiment import DATA, Row
+from tests.experiments.toy_experiment import DATA, Config, Run
 
 
 def begin(row, data):
@@ -47,7 +44,7 @@ def to_records(kind, row, seen):
 
 
 def groups(rows=7, steps=20):
-    table = [Row(np.float32(0.5 * (1 + seed % 3)), np.uint32(seed)) for seed in range(rows)]
+    table = [Run(np.float32(0.5 * (1 + seed % 3)), np.uint32(seed)) for seed in range(rows)]
     return [
         Loop(
             kind,
@@ -62,22 +59,10 @@ def groups(rows=7, steps=20):
     ]
 
 
-def run(out, rows=7, steps=20, **how):
-    table = groups(rows, steps)
-    identity = {"rows": rows, "steps": steps} | fingerprint(table, DATA)
-    with processes.open_run(Path(out), identity) as folder:
-        already = len(folder.finished)
-        loop(table, DATA, folder, lambda count: print("advance", count, flush=True), **how)
-    return already
+def run(config, **how):
+    table = groups(config.rows, config.steps)
+    return carry_out("toy", config, table, DATA, "walks", functools.partial(loop, **how))
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("out")
-    parser.add_argument("--rows", type=int, default=12)
-    parser.add_argument("--steps", type=int, default=300)
-    flags = parser.parse_args()
-    jax.config.update("jax_num_cpu_devices", 2)
-    processes.join()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in a shell's background would ignore it
-    interrupt.enter(lambda: interrupt.interruptible(lambda: run(flags.out, flags.rows, flags.steps)))
+    cli.start("toy", run, Config, {}, __doc__)

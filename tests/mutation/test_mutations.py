@@ -1,5 +1,6 @@
 """Each fault of the lists beside this file, put into a copy of the package, makes the test that is named there fail."""
 
+import importlib
 import os
 import shutil
 import subprocess
@@ -8,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutation.faults_of_the_counters import CENSUS, UNITS
-from tests.mutation.faults_of_the_op import OP
-
 ROOT = Path(__file__).parents[2]
-FAULTS = OP + UNITS + CENSUS
+LISTS = [
+    value
+    for path in sorted(Path(__file__).parent.glob("faults_of_*.py"))
+    for value in vars(importlib.import_module(f"tests.mutation.{path.stem}")).values()
+    if isinstance(value, list)
+]
+FAULTS = [fault for faults in LISTS for fault in faults]
 pytestmark = pytest.mark.mutation
 # That a random example fails is enough: making it smaller takes minutes.
 NO_SHRINKING = """
@@ -23,13 +27,19 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("first failure")
 """
+WHERE = """
+import jax_leaky
+from tests.op import oracle
+def test_where():
+    print("", *(f"from {module.__file__}" for module in (jax_leaky, oracle)), "", sep="\\n")
+"""
 
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
     """The package and its tests in a folder of their own."""
     folder = tmp_path_factory.mktemp("copy")
-    ignored = shutil.ignore_patterns("__pycache__", "mutation", "experiments", "conformance")
+    ignored = shutil.ignore_patterns("__pycache__", "mutation", "experiments", "benchmarks", "conformance")
     for name in ("jax_leaky", "tests"):
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     shutil.copy(ROOT / "pyproject.toml", folder)
@@ -58,7 +68,7 @@ def run(folder, *tests):
         "HYPOTHESIS_STORAGE_DIRECTORY": str(folder / "examples"),
     }
     return subprocess.run(
-        [*command, *(f"tests/{test}" for test in tests)],
+        [*command, *(test if test.startswith("-") else f"tests/{test}" for test in tests)],
         cwd=folder,
         env=environment,
         capture_output=True,
@@ -70,15 +80,11 @@ def run(folder, *tests):
 def test_the_copy_is_what_is_tested_and_is_sound(copy):
     named = run(copy, *dict.fromkeys(fault.test for fault in FAULTS))
     assert named.returncode == 0, named.stdout[-2000:]
-    where = subprocess.run(
-        [sys.executable, "-c", "import jax_leaky; print(jax_leaky.__file__)"],
-        cwd=copy,
-        env=os.environ | {"PYTHONPATH": str(copy)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert Path(where.stdout.strip()).is_relative_to(copy)
+    imported = copy / "tests" / "test_imported.py"
+    imported.write_text(WHERE)
+    where = run(copy, imported.name, "-s").stdout.splitlines()
+    assert len(found := [line for line in where if line.startswith("from ")]) == 2, where
+    assert all(Path(line.removeprefix("from ")).is_relative_to(copy) for line in found), found
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.what.replace(" ", "-"))

@@ -19,6 +19,20 @@ def run(f, cotangent, *args):
     return value_and_pullback(cotangent, *args)
 
 
+def run_each(functions, cotangent, *args):
+    """`run` of each function, all in one compiled program, which costs far less than a program for each."""
+
+    @jax.jit
+    def values_and_pullbacks(cotangent, *args):
+        found = []
+        for f in functions:
+            y, pullback = jax.vjp(f, *args)
+            found.append((y, *pullback(cotangent)))
+        return found
+
+    return values_and_pullbacks(cotangent, *args)
+
+
 def round_slope(negative_slope, dtype):
     """The slope as the op sees it, rounded to the dtype of x, in float64."""
     return np.asarray(negative_slope, np.float64).astype(dtype).astype(np.float64)

@@ -1,4 +1,4 @@
-"""Compiled once for each shape and static slope: no second trace, and no slope disturbs another."""
+"""Compiled once for each shape: no second trace, and no slope disturbs another."""
 
 import collections
 import logging
@@ -52,7 +52,7 @@ def test_a_second_call_traces_and_compiles_nothing(slope, forward_mode, compilat
     assert (f(inputs[0]) == first).all()
 
 
-def test_the_op_by_itself_compiles_once_for_each_shape_and_static_slope(compilations):
+def test_the_op_by_itself_compiles_once_for_each_shape_whatever_the_slope(compilations):
     def compiled():
         return sum("leaky_relu" in message for message in compilations())
 
@@ -70,9 +70,9 @@ def test_the_op_by_itself_compiles_once_for_each_shape_and_static_slope(compilat
             1,
         ),
         ([(other, 0.123)], 2),
-        ([(inputs[0], 0.124)], 3),
-        ([(inputs[0], slopes[0]), (inputs[0], slopes[1])], 4),  # an array's value is no part of the program
-        ([(inputs[0], 0.123), (other, 0.123), (inputs[1], 0.124)], 4),
+        ([(inputs[0], k / 100) for k in range(-50, 50)], 2),
+        ([(inputs[0], slopes[0]), (inputs[0], slopes[1])], 3),  # an array has a rule of its own
+        ([(inputs[0], 0.123), (other, 0.123), (inputs[1], 0.124)], 3),
     ]:
         for x, slope in calls:
             leaky_relu(x, slope)

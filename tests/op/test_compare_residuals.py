@@ -31,6 +31,9 @@ def struct(*shape, dtype=jnp.float32):
 WEIGHTS, X = [struct(256, 256)] * 4, struct(2048, 256)
 
 
+MIXING = np.random.default_rng(0).standard_normal((128, 128)).astype(np.float16) / 12  # is not differentiated
+
+
 def needed(loss, *arguments):
     return jax.jit(jax.grad(loss)).lower(*arguments).compile().memory_analysis().temp_size_in_bytes
 
@@ -78,7 +81,7 @@ def test_by_site_names_what_gains_and_its_memory_is_that_of_a_model_edited_likew
     def loss(first, second):
         def layer(x, w):
             y = first(x @ w)
-            return second(jnp.cumsum(y, axis=0)) @ w, y
+            return second(y @ MIXING) @ w, y
 
         def run(weights, x):
             x, outputs = jax.lax.scan(layer, x, weights)
@@ -86,7 +89,7 @@ def test_by_site_names_what_gains_and_its_memory_is_that_of_a_model_edited_likew
 
         return run
 
-    arguments = struct(4, 128, 128, dtype=jnp.float16), struct(4096, 128, dtype=jnp.float16)
+    arguments = struct(4, 128, 128, dtype=jnp.float16), struct(2048, 128, dtype=jnp.float16)
     found = compare_residuals(loss(jax.nn.leaky_relu, jax.nn.leaky_relu), *arguments, by_site=True)
     (name, (residual, least)), *others = found.exceptions.items()
     assert (name, residual, others) == (found.sites[1].name, "output", [])
@@ -120,7 +123,7 @@ def test_finds_hand_written_traced_negative_and_scanned_sites():
 def test_time_runs_each_choice():
     key = jax.random.key(0)
     weights, x = [jax.random.normal(key, (64, 64))] * 2, jax.random.normal(key, (128, 64))
-    found = compare_residuals(mlp(jax.nn.leaky_relu), weights, x, time=True)
+    found = compare_residuals(mlp(jax.nn.leaky_relu), weights, x, measure_time=True)
     assert list(found.seconds) == CHOICES
     assert all(seconds > 0 for seconds in found.seconds.values())
     assert " ms" in str(found)
@@ -164,13 +167,13 @@ def test_linen_and_nnx_losses_unmodified():
 
 
 def test_refuses_in_one_sentence():
-    with pytest.raises(ValueError, match=r"no leaky ReLU in fn.*give the loss"):
+    with pytest.raises(ValueError, match=r"must contain a leaky ReLU.*give the loss"):
         compare_residuals(mlp(jax.nn.relu), WEIGHTS, X)
     with pytest.raises(TypeError, match=r"must return a real scalar, got float32\[128, 64\]"):
         compare_residuals(lambda w, x: jax.nn.leaky_relu(x @ w), struct(64, 64), struct(128, 64))
-    with pytest.raises(TypeError, match="no floating-point array"):
+    with pytest.raises(TypeError, match="floating-point arrays, got argnums=0"):
         compare_residuals(lambda n, x: jax.nn.leaky_relu(x).sum() * n, struct(dtype=jnp.int32), X)
-    with pytest.raises(ValueError, match="argnums=3, but there are 2"):
+    with pytest.raises(ValueError, match=r"one of the 2 arguments in .*, got 3"):
         compare_residuals(mlp(jax.nn.leaky_relu), WEIGHTS, X, argnums=3)
-    with pytest.raises(ValueError, match="needs arrays"):
-        compare_residuals(mlp(jax.nn.leaky_relu), WEIGHTS, X, time=True)
+    with pytest.raises(ValueError, match="must be an array, got ShapeDtypeStruct"):
+        compare_residuals(mlp(jax.nn.leaky_relu), WEIGHTS, X, measure_time=True)

@@ -114,8 +114,65 @@ def test_prelu_of_the_wrong_width(flavour, functional):
         apply, params = functional(flavour.PReLU(num_features=4))
         return apply(params, X)
 
-    with pytest.raises(ValueError, match=r"^negative_slope of shape \(4,\) does not broadcast .* \(5, 6\)"):
+    with pytest.raises(
+        ValueError, match=r"^num_features must be .* got num_features=4 .* \(5, 6\); set num_features=6,"
+    ):
         run()
+
+
+@both
+@pytest.mark.parametrize(("shape", "axis"), [((2, 3, 5, 4), 1), ((2, 5, 3, 4), -2), ((3,), 0), ((3, 3), 0)])
+def test_prelu_of_channels_on_any_axis(flavour, functional, shape, axis):
+    """Channels first, and where another axis has as many elements; slopes are learned, so they differ."""
+    x, cotangent = np.random.default_rng(2).standard_normal((2, *shape)).astype(np.float32)
+    module = flavour.PReLU(num_features=3, axis=axis)
+    if flavour is LINEN:
+        apply, params = module.apply, module.init(jax.random.key(0), x)
+    else:
+        apply, params = functional(module)
+    slopes = np.array([0.5, -0.25, 2.0], np.float32)
+    params = jax.tree.map(lambda _: jnp.asarray(slopes), params)
+    along = slopes.reshape([3 if place == axis % x.ndim else 1 for place in range(x.ndim)])
+    y, pullback = jax.vjp(apply, params, x)
+    params_bar, x_bar = pullback(cotangent)
+    np.testing.assert_array_equal(y, np.where(x > 0, x, along * x))
+    np.testing.assert_array_equal(x_bar, np.where(x > 0, 1, along) * cotangent)
+    others = tuple(place for place in range(x.ndim) if place != axis % x.ndim)
+    expected = np.where(x > 0, 0, x * cotangent).sum(others)
+    np.testing.assert_allclose(jax.tree.leaves(params_bar)[0], expected, rtol=1e-5)
+
+
+@both
+def test_prelu_without_the_axis(flavour, functional):
+    def run():
+        apply, params = functional(flavour.PReLU(num_features=6, axis=2))
+        return apply(params, X)
+
+    with pytest.raises(
+        ValueError, match=r"^axis must be an axis of the inputs, got axis=2 for shape \(5, 6\); "
+    ):
+        run()
+
+
+@both
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int32", "bool"])
+def test_strict_promotion(flavour, functional, dtype):
+    x = jnp.asarray(np.arange(-15, 15).reshape(5, 6), dtype)
+
+    def run():
+        for module in (flavour.LeakyReLU(0.25), flavour.PReLU(0.25, num_features=6)):
+            apply, params = functional(module)
+            yield apply(params, x)
+        if flavour is LINEN:
+            yield flavour.RReLU(deterministic=False).apply({}, x, rngs={"rrelu": jax.random.key(0)})
+        else:
+            yield flavour.RReLU(rngs=nnx.Rngs(0))(x)
+
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        strict = list(run())
+    for one, other in zip(strict, run(), strict=True):
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_linen_network_trains():

@@ -19,7 +19,7 @@ from jax_leaky import leaky_relu
 from tests.op import oracle
 from tests.op.compositions import FORWARD_ONLY, ONCE, TRANSFORMATIONS, compose
 
-settings.register_profile("quick", max_examples=40, deadline=None, derandomize=True)
+settings.register_profile("quick", max_examples=15, deadline=None, derandomize=True)
 settings.register_profile(
     "thorough",
     max_examples=300,

@@ -138,6 +138,13 @@ class TestNNX:
         model.train()
         assert (model(X) != model(X)).any()
 
+    def test_a_view_for_evaluation_leaves_the_model_in_training(self):
+        model = nnx.Sequential(nnx.Dropout(0.5, rngs=nnx.Rngs(1)), jax_leaky.nnx.RReLU(rngs=nnx.Rngs(0)))
+        view = nnx.view(model, deterministic=True)
+        np.testing.assert_array_equal(view(X), leaky_relu(X, (LOWER + UPPER) / 2))
+        assert (model(X) != model(X)).any()
+        assert (nnx.view(view, deterministic=False)(X) != view(X)).any()
+
     def test_the_call_overrides_the_module(self):
         module = jax_leaky.nnx.RReLU(rngs=nnx.Rngs(0))
         np.testing.assert_array_equal(module(X, deterministic=True), leaky_relu(X, (LOWER + UPPER) / 2))
@@ -147,7 +154,7 @@ class TestNNX:
 
     def test_training_without_a_stream(self):
         with pytest.raises(
-            ValueError, match=r"^rngs is None and .* pass rngs=nnx.Rngs\(0\) .*model.eval\(\)\.$"
+            ValueError, match=r"^rngs must be given .* got None; pass rngs=nnx.Rngs\(0\) .*model.eval\(\)\.$"
         ):
             jax_leaky.nnx.RReLU()(X)
 

@@ -45,11 +45,6 @@ MODES = [
 every_mode = pytest.mark.parametrize(("slope", "residual", "forward_mode"), MODES)
 
 
-def placements(chosen):
-    ids = [f"{shape}-{'features' if spec is FEATURES else 'batch'}" for shape, spec in chosen]
-    return pytest.mark.parametrize(("shape", "spec"), chosen, ids=ids)
-
-
 def mesh(axis_type):
     return jax.make_mesh((DEVICES,), ("devices",), axis_types=(axis_type,))
 
@@ -81,48 +76,82 @@ def test_the_gradient_of_a_replicated_slope_in_shard_map_is_summed_over_devices(
     np.testing.assert_allclose(slope_bar, oracle.slope_pullback(x, cotangent).sum(0), rtol=1e-5)
 
 
-def check_sharded(axis_type, shape, spec, slope, residual, forward_mode):
-    x, cotangent = sample(shape)
+def check_sharded(axis_type, slope, residual, forward_mode):
+    """Every placement, all in one program."""
+    devices, placements = mesh(axis_type), WHOLE_BYTES + CUT_BYTES
     f = partial(leaky_relu, negative_slope=slope, residual=residual, forward_mode=forward_mode)
-    sharding = NamedSharding(mesh(axis_type), spec)
-    with jax.set_mesh(sharding.mesh):
-        y, x_bar = oracle.run(f, jax.device_put(cotangent, sharding), jax.device_put(x, sharding))
-    if axis_type == AxisType.Explicit:
-        assert (y.sharding.spec, x_bar.sharding.spec) == (spec, spec)
-    oracle.assert_identical(y, oracle.value(x, 0.25))
-    oracle.assert_equal(x_bar, oracle.pullback(x, 0.25, cotangent))
+
+    @jax.jit
+    def run(arrays):
+        return [oracle.run(f, cotangent, x) for x, cotangent in arrays]
+
+    with jax.set_mesh(devices):
+        found = run(
+            [jax.device_put(sample(shape), NamedSharding(devices, spec)) for shape, spec in placements]
+        )
+    for (shape, spec), (y, x_bar) in zip(placements, found, strict=True):
+        x, cotangent = sample(shape)
+        if axis_type == AxisType.Explicit:
+            assert (y.sharding.spec, x_bar.sharding.spec) == (spec, spec)
+        oracle.assert_identical(y, oracle.value(x, 0.25))
+        oracle.assert_equal(x_bar, oracle.pullback(x, 0.25, cotangent))
 
 
 @every_mode
-@placements(WHOLE_BYTES + CUT_BYTES)
-def test_automatic_sharding(shape, spec, slope, residual, forward_mode):
-    check_sharded(AxisType.Auto, shape, spec, slope, residual, forward_mode)
+def test_automatic_sharding(slope, residual, forward_mode):
+    check_sharded(AxisType.Auto, slope, residual, forward_mode)
 
 
 @every_mode
-@placements(WHOLE_BYTES + CUT_BYTES)
-def test_explicit_sharding(shape, spec, slope, residual, forward_mode):
-    check_sharded(AxisType.Explicit, shape, spec, slope, residual, forward_mode)
+def test_explicit_sharding(slope, residual, forward_mode):
+    check_sharded(AxisType.Explicit, slope, residual, forward_mode)
 
 
-def exchanged(residual, shape, spec):
-    """What the devices exchange in value and gradient, as (dtype, collective)."""
-    sharding = NamedSharding(mesh(AxisType.Auto), spec)
-    program = jax.jit(partial(oracle.run, partial(leaky_relu, residual=residual)))
-    sharded = [jax.device_put(array, sharding) for array in sample(shape)]
-    return COLLECTIVE.findall(program.lower(*sharded).compile().as_text())
+ONE_ELEMENT = {
+    (1, 8): P("one"),
+    (1, 3): P("one"),
+    (8, 1): P(None, "one"),
+    (1, 1): P("one"),
+    (8, 1, 4, 4): P(None, "one"),
+}
+
+
+@pytest.mark.parametrize(("slope", "residual", "forward_mode"), [*MODES, (0.25, "mask", False)])
+def test_an_axis_of_one_element_that_is_sharded_explicitly_stays_so(slope, residual, forward_mode):
+    one = jax.make_mesh((1,), ("one",), axis_types=(AxisType.Explicit,), devices=jax.devices()[:1])
+    shardings = {shape: NamedSharding(one, spec) for shape, spec in ONE_ELEMENT.items()}
+    f = partial(leaky_relu, negative_slope=slope, residual=residual, forward_mode=forward_mode)
+
+    @jax.jit
+    def run(arrays):
+        return [oracle.run(f, cotangent, x) for x, cotangent in arrays]
+
+    with jax.set_mesh(one):
+        found = run([jax.device_put(sample(shape), sharding) for shape, sharding in shardings.items()])
+    for (shape, sharding), (y, x_bar) in zip(shardings.items(), found, strict=True):
+        x, cotangent = sample(shape)
+        assert x_bar.sharding.is_equivalent_to(sharding, x.ndim)
+        oracle.assert_identical(y, oracle.value(x, 0.25))
+        oracle.assert_equal(x_bar, oracle.pullback(x, 0.25, cotangent))
+
+
+def exchanged(residual, placements):
+    """What the devices exchange in value and gradient under any of the placements, as (dtype, collective)."""
+    f = partial(leaky_relu, residual=residual)
+    program = jax.jit(lambda arrays: [oracle.run(f, cotangent, x) for x, cotangent in arrays])
+    devices = mesh(AxisType.Auto)
+    sharded = [jax.device_put(sample(shape), NamedSharding(devices, spec)) for shape, spec in placements]
+    return COLLECTIVE.findall(program.lower(sharded).compile().as_text())
 
 
 @pytest.mark.parametrize("residual", ["mask", "output", "bits"])
-@placements(WHOLE_BYTES)
-def test_devices_exchange_nothing(residual, shape, spec):
-    assert exchanged(residual, shape, spec) == []
+def test_devices_exchange_nothing(residual):
+    assert exchanged(residual, WHOLE_BYTES) == []
 
 
-@placements(CUT_BYTES)
-def test_devices_exchange_signs_at_most_where_they_share_a_byte(shape, spec):
+def test_devices_exchange_signs_at_most_where_they_share_a_byte():
     """Under automatic sharding XLA alone knows the axis; it then sends bits or bools, never an activation."""
-    assert {dtype for dtype, _ in exchanged("bits", shape, spec)} <= {"u8", "pred"}
+    assert {dtype for dtype, _ in exchanged("bits", CUT_BYTES)} <= {"u8", "pred"}
 
 
 MANY_DEVICES = """
@@ -132,14 +161,14 @@ from jax_leaky import leaky_relu
 jax.config.update("jax_num_cpu_devices", 16)
 mesh = jax.make_mesh((16,), ("devices",), axis_types=(AxisType.Auto,))
 sharding = NamedSharding(mesh, PartitionSpec("devices"))
-x = jax.ShapeDtypeStruct(eval(sys.argv[1]), jnp.float32, sharding=sharding)
-print(jax.jit(lambda x, g: jax.vjp(leaky_relu, x)[1](g)).lower(x, x).compile().as_text())
+for shape in (64, 16), (128, 16), (64, 4, 8, 3), (128, 4, 8, 3):
+    x = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding)
+    print(jax.jit(lambda x, g: jax.vjp(leaky_relu, x)[1](g)).lower(x, x).compile().as_text())
 """
 
 
-@pytest.mark.parametrize("shape", [(64, 16), (128, 16), (64, 4, 8, 3), (128, 4, 8, 3)], ids=str)
-def test_sixteen_devices_exchange_nothing_of_a_batch_though_each_holds_only_four_or_eight(shape):
-    command = [sys.executable, "-c", MANY_DEVICES, str(shape)]
-    program = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "ENTRY" in program
-    assert COLLECTIVE.findall(program) == []
+def test_sixteen_devices_exchange_nothing_of_a_batch_though_each_holds_only_four_or_eight():
+    command = [sys.executable, "-c", MANY_DEVICES]
+    programs = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert programs.count("ENTRY") == 4
+    assert COLLECTIVE.findall(programs) == []

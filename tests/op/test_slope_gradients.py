@@ -12,87 +12,90 @@ from jax_leaky import leaky_relu
 from tests.op import oracle
 
 MODES = [("bits", False), ("mask", False), ("output", False), ("bits", True), ("mask", True)]
+OPS = [partial(leaky_relu, residual=residual, forward_mode=forward_mode) for residual, forward_mode in MODES]
 X = np.random.default_rng(0).standard_normal((4, 6)).astype(np.float32)
 COTANGENT = np.random.default_rng(1).standard_normal(X.shape).astype(np.float32)
 CHANNELS = np.array([0.01, 0.2, 1.0, 2.0, -0.5, 0.0], np.float32)
 
 
-@pytest.mark.parametrize(("residual", "forward_mode"), MODES)
 class TestGradients:
-    def both(self, x, slope, residual, forward_mode, cotangent):
-        f = partial(leaky_relu, residual=residual, forward_mode=forward_mode)
-        return oracle.run(f, cotangent, x, slope)
+    """Each under every mode, from one compiled program."""
 
-    def test_per_channel(self, residual, forward_mode):
-        y, x_bar, slope_bar = self.both(X, CHANNELS, residual, forward_mode, COTANGENT)
-        oracle.assert_identical(y, oracle.value(X, CHANNELS))
-        oracle.assert_equal(x_bar, oracle.pullback(X, CHANNELS, COTANGENT))
-        np.testing.assert_allclose(slope_bar, oracle.slope_pullback(X, COTANGENT).sum(0), rtol=1e-5)
+    def test_per_channel(self):
+        for y, x_bar, slope_bar in oracle.run_each(OPS, COTANGENT, X, CHANNELS):
+            oracle.assert_identical(y, oracle.value(X, CHANNELS))
+            oracle.assert_equal(x_bar, oracle.pullback(X, CHANNELS, COTANGENT))
+            np.testing.assert_allclose(slope_bar, oracle.slope_pullback(X, COTANGENT).sum(0), rtol=1e-5)
 
-    def test_one_slope_for_all(self, residual, forward_mode):
-        y, x_bar, slope_bar = self.both(X, np.float32(-0.3), residual, forward_mode, COTANGENT)
-        oracle.assert_identical(y, oracle.value(X, -0.3))
-        oracle.assert_equal(x_bar, oracle.pullback(X, -0.3, COTANGENT))
-        np.testing.assert_allclose(slope_bar, oracle.slope_pullback(X, COTANGENT).sum(), rtol=1e-5)
+    def test_one_slope_for_all(self):
+        for y, x_bar, slope_bar in oracle.run_each(OPS, COTANGENT, X, np.float32(-0.3)):
+            oracle.assert_identical(y, oracle.value(X, -0.3))
+            oracle.assert_equal(x_bar, oracle.pullback(X, -0.3, COTANGENT))
+            np.testing.assert_allclose(slope_bar, oracle.slope_pullback(X, COTANGENT).sum(), rtol=1e-5)
 
-    def test_a_slope_that_widens_x(self, residual, forward_mode):
+    def test_a_slope_that_widens_x(self):
         x, slope = X[0], np.array([[0.1], [-2.0], [0.0]], np.float32)
         cotangent = COTANGENT[:3]
         wide, slopes = np.broadcast_to(x, (3, 6)), np.broadcast_to(slope, (3, 6))
-        y, x_bar, slope_bar = self.both(x, slope, residual, forward_mode, cotangent)
-        oracle.assert_identical(y, oracle.value(wide, slopes))
-        np.testing.assert_allclose(x_bar, oracle.pullback(wide, slopes, cotangent).sum(0), rtol=1e-6)
-        expected = oracle.slope_pullback(wide, cotangent).sum(1, keepdims=True)
-        np.testing.assert_allclose(slope_bar, expected, rtol=1e-5)
+        for y, x_bar, slope_bar in oracle.run_each(OPS, cotangent, x, slope):
+            oracle.assert_identical(y, oracle.value(wide, slopes))
+            np.testing.assert_allclose(x_bar, oracle.pullback(wide, slopes, cotangent).sum(0), rtol=1e-6)
+            expected = oracle.slope_pullback(wide, cotangent).sum(1, keepdims=True)
+            np.testing.assert_allclose(slope_bar, expected, rtol=1e-5)
 
-    def test_infinities_and_nan(self, residual, forward_mode):
+    def test_infinities_and_nan(self):
         """Above zero the slope has no say: its gradient there is 0 even at infinity, not 0 * inf."""
         x = np.array([np.inf, -np.inf, np.nan, 0.0, -0.0, -3.0, 3.0], np.float32)
         ones = np.ones_like(x)
-        y, x_bar, slope_bar = self.both(x, np.full_like(x, 0.5), residual, forward_mode, ones)
-        np.testing.assert_array_equal(y, [np.inf, -np.inf, np.nan, 0, 0, -1.5, 3])
-        np.testing.assert_array_equal(x_bar, [1, 0.5, 0.5, 0.5, 0.5, 0.5, 1])
-        np.testing.assert_array_equal(slope_bar, [0, -np.inf, np.nan, 0, 0, -3, 0])
-        summed = self.both(x[:1], np.float32(0.5), residual, forward_mode, ones[:1])[2]
-        assert summed == 0
+        for y, x_bar, slope_bar in oracle.run_each(OPS, ones, x, np.full_like(x, 0.5)):
+            np.testing.assert_array_equal(y, [np.inf, -np.inf, np.nan, 0, 0, -1.5, 3])
+            np.testing.assert_array_equal(x_bar, [1, 0.5, 0.5, 0.5, 0.5, 0.5, 1])
+            np.testing.assert_array_equal(slope_bar, [0, -np.inf, np.nan, 0, 0, -3, 0])
+        for _, _, summed in oracle.run_each(OPS, ones[:1], x[:1], np.float32(0.5)):
+            assert summed == 0
 
-    def test_a_slope_of_infinity_stays_below_zero(self, residual, forward_mode):
-        y, x_bar, _ = self.both(X, np.float32(np.inf), residual, forward_mode, np.ones_like(X))
-        np.testing.assert_array_equal(y, np.where(X > 0, X, -np.inf))
-        np.testing.assert_array_equal(x_bar, np.where(X > 0, 1, np.inf))
+    def test_a_slope_of_infinity_stays_below_zero(self):
+        for y, x_bar, _ in oracle.run_each(OPS, np.ones_like(X), X, np.float32(np.inf)):
+            np.testing.assert_array_equal(y, np.where(X > 0, X, -np.inf))
+            np.testing.assert_array_equal(x_bar, np.where(X > 0, 1, np.inf))
 
-    def test_the_gradient_of_a_slope_has_the_dtype_of_the_slope(self, residual, forward_mode):
+    def test_the_gradient_of_a_slope_has_the_dtype_of_the_slope(self):
         x, slope = jnp.asarray(X, jnp.bfloat16), jnp.asarray(CHANNELS)
-        y, x_bar, slope_bar = self.both(x, slope, residual, forward_mode, jnp.ones_like(x))
-        assert (y.dtype, x_bar.dtype, slope_bar.dtype) == (jnp.bfloat16, jnp.bfloat16, jnp.float32)
+        for y, x_bar, slope_bar in oracle.run_each(OPS, jnp.ones_like(x), x, slope):
+            assert (y.dtype, x_bar.dtype, slope_bar.dtype) == (jnp.bfloat16, jnp.bfloat16, jnp.float32)
 
-    def test_mapped_over_x_over_the_slope_and_over_both(self, residual, forward_mode):
-        f = partial(leaky_relu, residual=residual, forward_mode=forward_mode)
+    def test_mapped_over_x_over_the_slope_and_over_both(self):
         slopes = np.array([0.5, -0.25, 0.0, 3.0], np.float32)
 
         def pulled(x, slope, cotangent):
-            y, pullback = jax.vjp(f, x, slope)
-            return y, *pullback(cotangent)
+            found = []
+            for f in OPS:
+                y, pullback = jax.vjp(f, x, slope)
+                found.append((y, *pullback(cotangent)))
+            return found
 
         for x, slope in [(X, slopes[0]), (X[0], slopes), (X, slopes)]:
             axes = (0 if x.ndim == 2 else None, 0 if slope.ndim == 1 else None, 0)
-            y, x_bar, slope_bar = jax.jit(jax.vmap(pulled, axes))(x, slope, COTANGENT)
             rows, a = np.broadcast_to(x, X.shape), np.broadcast_to(slope, 4)[:, None]
-            oracle.assert_identical(y, oracle.value(rows, a))
-            oracle.assert_equal(x_bar, oracle.pullback(rows, a, COTANGENT))
-            expected = oracle.slope_pullback(rows, COTANGENT).sum(1)
-            np.testing.assert_allclose(slope_bar, expected, rtol=1e-5)
+            for y, x_bar, slope_bar in jax.jit(jax.vmap(pulled, axes))(x, slope, COTANGENT):
+                oracle.assert_identical(y, oracle.value(rows, a))
+                oracle.assert_equal(x_bar, oracle.pullback(rows, a, COTANGENT))
+                expected = oracle.slope_pullback(rows, COTANGENT).sum(1)
+                np.testing.assert_allclose(slope_bar, expected, rtol=1e-5)
 
-    def test_second_order_by_paper(self, residual, forward_mode):
+    def test_second_order_by_paper(self):
         """L = sum of y^3: where x <= 0 it is (a x)^3, so d2L/dx2 = 6 a^3 x, d2L/da2 = 6 a x^3, d2L/dxda = 9 a^2 x^2."""
         a = 0.5
-        x = jnp.asarray(X[0])
-        f = partial(leaky_relu, residual=residual, forward_mode=forward_mode)
         below = X[0] <= 0
-        (xx, xa), (_, aa) = jax.jit(jax.hessian(lambda x, a: (f(x, a) ** 3).sum(), (0, 1)))(x, jnp.float32(a))
-        np.testing.assert_allclose(xx, np.diag(np.where(below, 6 * a**3 * X[0], 6 * X[0])), rtol=1e-5)
-        np.testing.assert_allclose(xa, np.where(below, 9 * a**2 * X[0] ** 2, 0), rtol=1e-5)
-        np.testing.assert_allclose(aa, np.where(below, 6 * a * X[0] ** 3, 0).sum(), rtol=1e-5)
+
+        @jax.jit
+        def hessians(x, a):
+            return [jax.hessian(lambda x, a, f=f: (f(x, a) ** 3).sum(), (0, 1))(x, a) for f in OPS]
+
+        for (xx, xa), (_, aa) in hessians(X[0], np.float32(a)):
+            np.testing.assert_allclose(xx, np.diag(np.where(below, 6 * a**3 * X[0], 6 * X[0])), rtol=1e-5)
+            np.testing.assert_allclose(xa, np.where(below, 9 * a**2 * X[0] ** 2, 0), rtol=1e-5)
+            np.testing.assert_allclose(aa, np.where(below, 6 * a * X[0] ** 3, 0).sum(), rtol=1e-5)
 
 
 @pytest.mark.peer

@@ -27,16 +27,18 @@ MODES = [
 ]
 
 
-def modes(*chosen):
-    """Parametrises by the op under each mode."""
-    ids = [
-        f"{type(slope).__name__}-{kept}-{'both' if forward else 'reverse'}" for slope, kept, forward in chosen
-    ]
-    ops = [partial(leaky_relu, negative_slope=a, residual=r, forward_mode=f) for a, r, f in chosen]
-    return pytest.mark.parametrize("f", ops, ids=ids)
+OPS = {
+    f"{type(slope).__name__}-{kept}-{'both' if forward else 'reverse'}": partial(
+        leaky_relu, negative_slope=slope, residual=kept, forward_mode=forward
+    )
+    for slope, kept, forward in MODES
+}
 
 
-every_mode = modes(*MODES)
+def under_every_mode(transform, *args):
+    """(mode, transform(f)(*args)) for the op f under each mode, all from one compiled program."""
+    program = jax.jit(lambda *args: {mode: transform(f)(*args) for mode, f in OPS.items()})
+    return program(*args).items()
 
 
 def cube(f):
@@ -44,26 +46,31 @@ def cube(f):
     return lambda x: (f(x) ** 3).sum()
 
 
-@every_mode
+DIAGONAL = 6 * (STEEP * X) * STEEP**2  # of the Hessian of the cube
+
+
 class TestSecondOrder:
-    diagonal = 6 * (STEEP * X) * STEEP**2
+    def test_gradient_of_a_gradient(self):
+        def product(f):
+            return jax.grad(lambda x: (jax.grad(cube(f))(x) * V).sum())
 
-    def test_gradient_of_a_gradient(self, f):
-        product = jax.jit(jax.grad(lambda x: (jax.grad(cube(f))(x) * V).sum()))(X)
-        np.testing.assert_allclose(product, self.diagonal * V, rtol=1e-5)
+        for mode, found in under_every_mode(product, X):
+            np.testing.assert_allclose(found, DIAGONAL * V, rtol=1e-5, err_msg=mode)
 
-    def test_hessian_forward_over_reverse(self, f):
-        hessian = jax.jit(jax.hessian(cube(f)))(X[0])
-        np.testing.assert_allclose(hessian, np.diag(self.diagonal[0]), rtol=1e-5)
+    def test_hessian_forward_over_reverse_and_reverse_over_reverse(self):
+        def hessians(f):
+            return lambda x: (jax.hessian(cube(f))(x), jax.jacrev(jax.jacrev(cube(f)))(x))
 
-    def test_hessian_reverse_over_reverse(self, f):
-        hessian = jax.jit(jax.jacrev(jax.jacrev(cube(f))))(X[0])
-        np.testing.assert_allclose(hessian, np.diag(self.diagonal[0]), rtol=1e-5)
+        for mode, found in under_every_mode(hessians, X[0]):
+            for hessian in found:
+                np.testing.assert_allclose(hessian, np.diag(DIAGONAL[0]), rtol=1e-5, err_msg=mode)
 
-    def test_third_derivative(self, f):
-        third = jax.jit(jax.grad(jax.grad(jax.grad(cube(f)))))
-        for x in (-1.5, 2.0):
-            np.testing.assert_allclose(third(x), 6 * (SLOPE if x < 0 else 1) ** 3, rtol=1e-5)
+    def test_third_derivative(self):
+        def third(f):
+            return jax.vmap(jax.grad(jax.grad(jax.grad(cube(f)))))
+
+        for mode, found in under_every_mode(third, jnp.array([-1.5, 2.0])):
+            np.testing.assert_allclose(found, [6 * SLOPE**3, 6], rtol=1e-5, err_msg=mode)
 
 
 def chain(weights, x):
@@ -80,59 +87,78 @@ def chain(weights, x):
     return states[-1], np.stack(gradients[::-1]), cotangent
 
 
-@every_mode
 class TestControlFlow:
-    def test_scan(self, f):
-        def run(weights, x):
-            h, _ = jax.lax.scan(lambda h, w: (f(w * h), None), x, weights)
-            return h.sum(), h
+    def test_scan(self):
+        def scanned(f):
+            def run(weights, x):
+                h, _ = jax.lax.scan(lambda h, w: (f(w * h), None), x, weights)
+                return h.sum(), h
 
-        (_, h), (weights_bar, x_bar) = jax.jit(jax.value_and_grad(run, (0, 1), has_aux=True))(V, X[0])
+            return jax.value_and_grad(run, (0, 1), has_aux=True)
+
         expected, expected_weights_bar, expected_x_bar = chain(V, X[0])
-        np.testing.assert_allclose(h, expected, rtol=1e-5)
-        np.testing.assert_allclose(weights_bar, expected_weights_bar, rtol=1e-5)
-        np.testing.assert_allclose(x_bar, expected_x_bar, rtol=1e-5)
+        for mode, ((_, h), (weights_bar, x_bar)) in under_every_mode(scanned, V, X[0]):
+            np.testing.assert_allclose(h, expected, rtol=1e-5, err_msg=mode)
+            np.testing.assert_allclose(weights_bar, expected_weights_bar, rtol=1e-5, err_msg=mode)
+            np.testing.assert_allclose(x_bar, expected_x_bar, rtol=1e-5, err_msg=mode)
 
-    def test_fori_loop(self, f):
-        def run(x):
-            return jax.lax.fori_loop(0, 3, lambda _, h: f(h), x).sum()
+    def test_fori_loop(self):
+        def looped(f):
+            return jax.grad(lambda x: jax.lax.fori_loop(0, 3, lambda _, h: f(h), x).sum())
 
-        np.testing.assert_allclose(jax.jit(jax.grad(run))(X), STEEP**3, rtol=1e-6)
+        for mode, gradient in under_every_mode(looped, X):
+            np.testing.assert_allclose(gradient, STEEP**3, rtol=1e-6, err_msg=mode)
 
-    def test_while_loop(self, f):
-        _, h = jax.jit(
-            lambda x: jax.lax.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, f(c[1])), (0, x))
-        )(X)
-        np.testing.assert_allclose(h, STEEP**3 * X, rtol=1e-6)
+    def test_while_loop(self):
+        def looped(f):
+            return lambda x: jax.lax.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, f(c[1])), (0, x))[1]
 
-    def test_cond_and_switch(self, f):
-        branches = [lambda x: 2 * x, f, jnp.sin]
-        branched = jax.jit(jax.value_and_grad(lambda x, i: jax.lax.switch(i, branches, x).sum()))
-        value, gradient = branched(X, 1)
-        np.testing.assert_allclose(value, (STEEP * X).sum(), rtol=1e-5)
-        oracle.assert_equal(gradient, STEEP)
-        np.testing.assert_allclose(branched(X, 2)[1], np.cos(X), rtol=1e-6)
-        chosen = jax.jit(jax.grad(lambda x, p: jax.lax.cond(p, f, lambda x: 2 * x, x).sum()))
-        oracle.assert_equal(chosen(X, True), STEEP)
-        oracle.assert_equal(chosen(X, False), np.full_like(X, 2))
+        for mode, h in under_every_mode(looped, X):
+            np.testing.assert_allclose(h, STEEP**3 * X, rtol=1e-6, err_msg=mode)
+
+    def test_switch(self):
+        def branched(f):
+            branches = [lambda x: 2 * x, f, jnp.sin]
+            chosen = jax.value_and_grad(lambda x, i: jax.lax.switch(i, branches, x).sum())
+            return lambda x, i, j: (chosen(x, i), chosen(x, j))
+
+        for mode, ((value, gradient), (_, of_sine)) in under_every_mode(branched, X, 1, 2):
+            np.testing.assert_allclose(value, (STEEP * X).sum(), rtol=1e-5, err_msg=mode)
+            oracle.assert_equal(gradient, STEEP)
+            np.testing.assert_allclose(of_sine, np.cos(X), rtol=1e-6, err_msg=mode)
+
+    def test_cond(self):
+        def branched(f):
+            chosen = jax.grad(lambda x, p: jax.lax.cond(p, f, lambda x: 2 * x, x).sum())
+            return lambda x, p, q: (chosen(x, p), chosen(x, q))
+
+        for _, (chosen, other) in under_every_mode(branched, X, True, False):
+            oracle.assert_equal(chosen, STEEP)
+            oracle.assert_equal(other, np.full_like(X, 2))
 
 
-@every_mode
 class TestMaps:
-    def test_vmap_of_gradients_along_any_axis(self, f):
-        for axis in (0, 1):
-            gradients = jax.jit(jax.vmap(jax.grad(cube(f)), axis, axis))(X)
-            np.testing.assert_allclose(gradients, 3 * (STEEP * X) ** 2 * STEEP, rtol=1e-5)
+    def test_vmap_of_gradients_along_any_axis(self):
+        def mapped(f):
+            return lambda x: [jax.vmap(jax.grad(cube(f)), axis, axis)(x) for axis in (0, 1)]
 
-    def test_gradient_of_a_vmap(self, f):
-        gradient = jax.jit(jax.grad(lambda x: (jax.vmap(f, 1, 1)(x) * V).sum()))(X)
-        np.testing.assert_allclose(gradient, STEEP * V, rtol=1e-6)
+        for mode, found in under_every_mode(mapped, X):
+            for gradients in found:
+                np.testing.assert_allclose(gradients, 3 * (STEEP * X) ** 2 * STEEP, rtol=1e-5, err_msg=mode)
 
-    def test_per_example_hessians(self, f):
-        hessians = jax.jit(jax.vmap(jax.hessian(cube(f))))(X)
-        expected = np.stack([np.diag(row) for row in TestSecondOrder.diagonal])
-        np.testing.assert_allclose(hessians, expected, rtol=1e-5)
+    def test_gradient_of_a_vmap(self):
+        def gradient(f):
+            return jax.grad(lambda x: (jax.vmap(f, 1, 1)(x) * V).sum())
 
+        for mode, found in under_every_mode(gradient, X):
+            np.testing.assert_allclose(found, STEEP * V, rtol=1e-6, err_msg=mode)
+
+    def test_per_example_hessians(self):
+        expected = np.stack([np.diag(row) for row in DIAGONAL])
+        for mode, hessians in under_every_mode(lambda f: jax.vmap(jax.hessian(cube(f))), X):
+            np.testing.assert_allclose(hessians, expected, rtol=1e-5, err_msg=mode)
+
+    @pytest.mark.parametrize("f", OPS.values(), ids=OPS)
     def test_the_pullback_is_linear_and_its_own_transpose(self, f):
         def pullback(cotangent):
             return jax.vjp(f, jnp.asarray(X))[1](cotangent)[0]
@@ -141,7 +167,10 @@ class TestMaps:
         np.testing.assert_allclose(transposed, STEEP * V, rtol=1e-6)
 
 
-@modes(*MODES[:2], MODES[5])
+CHECKED = [list(OPS)[place] for place in (0, 1, 5)]
+
+
+@pytest.mark.parametrize("f", [OPS[mode] for mode in CHECKED], ids=CHECKED)
 class TestCheckify:
     def test_a_clean_run_reports_nothing(self, f):
         checked = checkify.checkify(jax.jit(jax.value_and_grad(lambda x: f(x).sum())), checkify.all_checks)
@@ -176,6 +205,15 @@ def test_strict_promotion_of_dtypes_and_ranks(slope, forward_mode, dtype):
     oracle.assert_equal(x_bar, STEEP.astype(dtype))
     expected = np.where(X > 0, 0, X).sum(0 if np.ndim(slope) else None)
     np.testing.assert_allclose(slope_bar, expected, rtol=1e-5 if dtype == jnp.float32 else 0.02)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int8", "uint16", "int32"])
+def test_strict_promotion_of_whole_numbers(dtype):
+    x = np.array([[0, 1, 3], [2, 0, 1]]).astype(dtype)
+    for slope in (0.25, 2, jnp.float32(0.25), jnp.full(3, 0.25, jnp.bfloat16)):
+        with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+            strict = leaky_relu(x, slope)
+        oracle.assert_identical(strict, np.asarray(leaky_relu(x, slope)))
 
 
 @pytest.mark.parametrize("slope", [0.5, jnp.float32(0.5), jnp.full((4,), 0.5)], ids=np.shape)

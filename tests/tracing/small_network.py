@@ -1,10 +1,13 @@
 """A network of two layers whose records NumPy can tell, for the tests of list_sites and observe."""
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
-KEYS = jax.random.split(jax.random.key(0), 8)
-X = jax.random.normal(KEYS[0], (5, 3))
-W = [jax.random.normal(KEYS[1], (3, 4)), jax.random.normal(KEYS[2], (4, 2))]
+_RANDOM = np.random.default_rng(0)
+KEY = jax.random.key(0)
+X = jnp.asarray(_RANDOM.normal(size=(5, 3)), jnp.float32)
+W = [jnp.asarray(_RANDOM.normal(size=shape), jnp.float32) for shape in ((3, 4), (4, 2))]
 
 
 def mlp(weights, x):

@@ -62,6 +62,18 @@ def test_a_cond_in_a_scan_tells_the_steps_on_which_it_was_taken():
     assert merged.record["top"] == max(stacked.record["top"][0], stacked.record["top"][2])
 
 
+def test_a_step_that_is_not_reached_leaves_the_merged_record_alone():
+    def fn(x):
+        def step(c, reached):
+            return lax.cond(reached, jax.nn.relu, lambda y: y, c - 1) - 4, None
+
+        return lax.scan(step, x, jnp.array([False, True, False]))[0]
+
+    observed = jax.jit(observe(fn, lambda _, z: z.max(), merge=jnp.maximum))
+    (reached,) = observed(jnp.array([-1.0, 1.0]))[1].values()
+    assert (int(reached.times), float(reached.record)) == (1, -5.0)
+
+
 def test_a_scan_and_a_while_in_a_cond():
     def fn(x, w, n):
         def scanned(y):

@@ -89,6 +89,18 @@ def test_body_splits_constants_from_arguments():
     assert len(internals.body(open_jaxpr).invars) == 2
 
 
+def test_dead_code_goes_and_arguments_and_constants_stay():
+    held = jnp.arange(4.0).reshape(2, 2)
+
+    def fn(x, unused):
+        return (jnp.sin(x @ held), jnp.cos(unused))[0]
+
+    inner = internals.without_dead_code(jax.make_jaxpr(fn)(X, X))
+    assert [eqn.primitive.name for eqn in inner.jaxpr.eqns] == ["dot_general", "sin"]
+    assert (len(inner.arguments), len(inner.consts)) == (2, 1)
+    assert inner.consts[0] is held
+
+
 def test_literals():
     (add,) = equations(lambda x: x + 1, X)
     assert [internals.is_literal(atom) for atom in add.invars] == [False, True]
@@ -199,12 +211,49 @@ def test_source():
     assert found.function.endswith("test_source.<locals>.fn")
 
 
-def test_scan_split():
+def test_parts_of_a_scan():
     held = jnp.ones((2, 2))
     eqn = equation("scan", lambda x: lax.scan(lambda c, w: (c @ held + w, None), x, jnp.stack([x] * 3))[0], X)
-    assert internals.scan_split(eqn) == (1, 1)
-    assert len(eqn.invars) == 3
-    assert (eqn.params["length"], eqn.params["reverse"], eqn.params["unroll"]) == (3, False, 1)
+    scan = internals.scan(eqn)
+    assert (scan.length, scan.consts, scan.carried) == (3, 1, 1)
+    assert scan.options == {"reverse": False, "unroll": 1}
+    assert len(internals.body(scan.jaxpr).arguments) == len(eqn.invars) == 3
+
+
+def test_parts_of_a_while_loop():
+    low, step = jnp.ones(2), jnp.ones((2, 2))
+    eqn = equation("while", lambda x: lax.while_loop(lambda c: (c < low).all(), lambda c: c + step, x), X)
+    loop = internals.while_loop(eqn)
+    assert (loop.tested, loop.held) == (1, 1)
+    assert "reduce_and" in str(loop.test)
+    assert "add" in str(loop.step)
+
+
+def test_branches():
+    eqn = equation("cond", EXAMPLES["cond"], X)
+    assert ["sin" in str(branch) for branch in internals.branches(eqn)] == [True, False]
+
+
+def test_parts_of_a_remat():
+    eqn = equation("remat2", EXAMPLES["remat2"], X)
+    assert not internals.is_recomputation(eqn)
+    assert internals.remat_options(eqn) == {"prevent_cse": True, "policy": None}
+    backward = equations(jax.grad(lambda x: EXAMPLES["remat2"](x).sum()), X)
+    assert any(internals.is_recomputation(eqn) for eqn in backward if eqn.primitive.name == "remat2")
+
+
+def test_parts_of_a_shard_map():
+    shards = internals.shard_map(equation("shard_map", mapped, X))
+    assert (shards.axes, shards.in_specs, shards.out_specs) == ({"d": 2}, (P("d"),), (P("d"),))
+    assert shards.typed
+    assert set(shards.options) == {"mesh", "axis_names", "check_vma"}
+
+
+def test_variables_shapes_and_dtypes():
+    (add,) = equations(lambda x: x + 1, X)
+    assert internals.variables(add.invars) == [add.invars[0]]
+    assert [internals.shape_of(atom) for atom in add.invars] == [(2, 2), ()]
+    assert internals.dtype_of(add.invars[0]) == X.dtype
 
 
 def test_jit_options():

@@ -30,6 +30,22 @@ def test_a_derivative_marks_its_equations(name):
     assert all(internals.is_of_derivative(eqn) for eqn in made)
 
 
+@pytest.mark.parametrize("outer", [lambda f: f, jax.vmap, jax.jit])
+def test_a_backward_pass_is_told_from_the_forward_pass_of_a_derivative(outer):
+    def loss(x):
+        return jnp.sin(jax.checkpoint(jnp.exp)(x)).sum()
+
+    def marks(jaxpr):
+        for eqn in internals.body(jaxpr).jaxpr.eqns:
+            yield eqn.primitive.name, internals.is_backward(eqn)
+            for inner in internals.inner_jaxprs(eqn):
+                yield from marks(inner)
+
+    assert not any(backward for _, backward in marks(jax.make_jaxpr(outer(loss))(X)))
+    found = set(marks(jax.make_jaxpr(outer(jax.grad(loss)))(X)))
+    assert {("sin", False), ("remat2", True)} <= found
+
+
 def test_a_derivative_around_a_trace_leaves_no_mark():
     seen = []
 

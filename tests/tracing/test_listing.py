@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import pytest
+from jax import export
 
 from jax_leaky._tracing import list_sites, observe
 from tests.tracing.small_network import W, X, firing, mlp
@@ -59,3 +60,10 @@ def test_shapes_do_for_arrays():
 
 def test_a_function_without_a_line_of_its_own():
     assert list_sites(jax.nn.relu, X).names == ["relu"]
+
+
+def test_an_exported_function_is_opaque():
+    exported = export.export(jax.jit(jax.nn.relu))(jax.ShapeDtypeStruct(X.shape, X.dtype))
+    sites = list_sites(lambda x: jnp.tanh(exported.call(x)), X)
+    assert [site.kind for site in sites] == ["tanh"]
+    assert [(part.what, part.why) for part in sites.opaque] == [("call_exported", "an exported function")]

@@ -121,6 +121,89 @@ def test_a_loop_that_only_counts_or_reads_its_input_by_number_is_over_time(step)
     assert [loop.over_layers for loop in site.loops] == [False]
 
 
+def sgd(product):
+    """An epoch of stochastic gradient descent, a step for each minibatch."""
+
+    def epoch(w, batches):
+        def step(w, x):
+            return w - 0.1 * jax.grad(lambda w: (jax.nn.relu(product(w, x)) ** 2).mean())(w), None
+
+        return lax.scan(step, w, batches)[0]
+
+    return epoch
+
+
+def environment(w, x):
+    """Acting and learning in one loop: steps of an environment, then an epoch over what was seen."""
+
+    def update(state, _):
+        w, x = state
+        x, seen = lax.scan(lambda x, _: (jax.nn.relu(x @ w), x), x, None, length=2)
+        return (sgd(lambda w, x: x @ w)(w, seen), x), None
+
+    return lax.scan(update, (w, x), None, length=3)[0]
+
+
+def fast_weights(w, xs):
+    """Weights that each step adds to, without a gradient."""
+    return lax.scan(lambda w, x: (w + x.T @ jax.nn.relu(x @ w), None), w, xs)[0]
+
+
+def vmapped(w, x):
+    return jax.vmap(lambda row: w @ row)(x)
+
+
+def convolved(w, x):
+    return lax.conv_general_dilated(
+        x[..., None], w[:3, None, None, 0], (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC")
+    )
+
+
+XS, WS = jnp.stack([X] * 3), jnp.stack([W] * 3)
+# name: the function, its arguments, and for each site whether the loops around it are over layers
+ROWS = {
+    "layers": (lambda x, ws: lax.scan(lambda c, w: (jax.nn.relu(c @ w), None), x, ws)[0], (X, WS), [[True]]),
+    "layers of w @ x": (
+        lambda x, ws: lax.scan(lambda c, w: (jax.nn.relu(vmapped(w, c)), None), x, ws)[0], (X, WS), [[True]],
+    ),
+    "layers with a residual, differentiated": (
+        lambda x, ws: jax.grad(lambda ws: lax.scan(lambda c, w: (c + jax.nn.relu(c @ w), None), x, ws)[0].sum())(ws),
+        (X, WS),
+        [[True]],
+    ),
+    "minibatches": (sgd(lambda w, x: x @ w), (W, XS), [[False]]),
+    "minibatches of w @ x": (sgd(vmapped), (W, XS), [[False]]),
+    "minibatches of a convolution": (sgd(convolved), (W, XS), [[False]]),
+    "minibatches of an evaluation": (
+        lambda w, xs: lax.scan(lambda w, x: (w, jax.nn.relu(x @ w).sum()), w, xs)[1], (W, XS), [[False]],
+    ),
+    "minibatches by number": (
+        lambda w, xs: lax.fori_loop(0, 3, lambda i, w: sgd(lambda w, x: x @ w)(w, xs[i][None]), w),
+        (W, XS),
+        [[False, False]],
+    ),
+    "time": (lambda w, xs: lax.scan(lambda c, x: (jax.nn.relu(c @ w + x @ w), None), X, xs)[0], (W, XS), [[False]]),
+    "an environment": (environment, (W, X), [[False, False], [False, False]]),
+    "fast weights": (fast_weights, (W, XS), [[False]]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_layers_have_rows_and_time_and_minibatches_do_not(name):
+    fn, args, expected = ROWS[name]
+    sites = list_sites(fn, *args)
+    assert [site.kind for site in sites] == ["relu"] * len(expected)
+    assert [[loop.over_layers for loop in site.loops] for site in sites] == expected
+
+
+@pytest.mark.parametrize("name", ["layers", "time"])
+@pytest.mark.parametrize("scan_rows", [True, False])
+def test_the_user_decides_whether_a_scan_has_rows(name, scan_rows):
+    fn, args, _ = ROWS[name]
+    (site,) = Traced("test", fn, args, {}, scan_rows=scan_rows).sites
+    assert [loop.over_layers for loop in site.loops] == [scan_rows]
+
+
 def test_a_while_loop_says_that_it_sums_over_steps():
     (site,) = list_sites(looped, X, W, jnp.int32(2))
     assert site.loops == ()

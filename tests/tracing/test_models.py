@@ -13,8 +13,9 @@ from jax_leaky._tracing import list_sites, observe, swap
 from tests.tracing.small_network import firing
 
 KEYS = jax.random.split(jax.random.key(2), 4)
-IMAGES = jax.random.normal(KEYS[0], (4, 8, 8, 3))
-ROWS = jax.random.normal(KEYS[1], (16, 5))
+RANDOM = np.random.default_rng(2)
+IMAGES = jnp.asarray(RANDOM.normal(size=(4, 8, 8, 3)), jnp.float32)
+ROWS = jnp.asarray(RANDOM.normal(size=(16, 5)), jnp.float32)
 
 
 def same_bits(a, b):
@@ -64,9 +65,13 @@ class CNN(nn.Module):
         return nn.Dense(3)(nn.gelu(x))
 
 
+@functools.cache
+def linen_variables():
+    return jax.jit(functools.partial(CNN().init, train=False))({"params": KEYS[2]}, IMAGES)
+
+
 def linen(act=nn.relu):
-    model = CNN(act)
-    variables = model.init({"params": KEYS[2]}, IMAGES, train=False)
+    model, variables = CNN(act), linen_variables()
 
     def apply(params, x):
         rngs = {"dropout": KEYS[3]}

@@ -8,7 +8,7 @@ from jax import lax
 from jax.experimental import checkify
 
 from jax_leaky._tracing import Site, list_sites, observe
-from tests.tracing.small_network import KEYS, W, X, firing, mlp
+from tests.tracing.small_network import KEY, W, X, firing, mlp
 
 
 def same(a, b):
@@ -68,7 +68,8 @@ def test_no_gradient_flows_through_a_record():
         out, seen = observe(jax.nn.relu, lambda _, z: jnp.sqrt(z - z))(x)  # its derivative is not finite
         return out.sum() + sum(r.sum() for r in seen.values())
 
-    assert jax.grad(loss)(X).tolist() == (np.asarray(X) > 0).astype(np.float32).tolist()
+    for gradient in (jax.grad(loss), jax.jit(jax.grad(loss))):
+        assert gradient(X).tolist() == (np.asarray(X) > 0).astype(np.float32).tolist()
 
 
 @pytest.mark.parametrize(
@@ -161,8 +162,8 @@ def test_random_keys_and_closed_over_arrays():
     def fn(key, x):
         return jax.nn.relu(x + bias + jax.random.normal(key, x.shape)), jax.random.split(key)
 
-    out, _ = observe(fn, firing)(KEYS[0], X)
-    expected = fn(KEYS[0], X)
+    out, _ = observe(fn, firing)(KEY, X)
+    expected = fn(KEY, X)
     assert same(out[0], expected[0])
     assert same(jax.random.key_data(out[1]), jax.random.key_data(expected[1]))
 

@@ -236,10 +236,11 @@ def test_a_random_program_under_vmap_and_swapped(seed):
     sites = list_sites(program, jnp.asarray(x))
     for i, one in enumerate(np.asarray(several)):
         assert_records(sites, jax.tree.map(lambda leaf, i=i: leaf[i], seen), expected_records(pieces, one)[1])
-    free = {site.name for site in sites if not site.fixed}
+    free = [site for site in sites if not site.fixed]
     doubled = Activation("relu", lambda z: 2 * z, lambda z: 2 * z)
     if free:
         edited = [dataclasses.replace(p, activation=doubled) if p.wrapper != "rule" else p for p in pieces]
         expected, _ = expected_records(edited, x)
-        swapped = swap(program, dict.fromkeys(free, doubled.in_jax))
+        kinds = dict.fromkeys((site.kind for site in free), doubled.in_jax)
+        swapped = swap(program, kinds, sites=[site.name for site in free])
         np.testing.assert_array_equal(jax.jit(swapped)(jnp.asarray(x)), expected)

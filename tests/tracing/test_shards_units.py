@@ -10,13 +10,13 @@ from jax.sharding import PartitionSpec as P
 
 from jax_leaky._tracing import Traced, Visitor, list_sites, observe, swap
 
-KEYS = jax.random.split(jax.random.key(3), 4)
-X = jax.random.randint(KEYS[0], (8, 6), -8, 9) / 4
-W = jax.random.randint(KEYS[1], (6, 4), -2, 3) / 4
-V = jax.random.randint(KEYS[2], (4, 6), -2, 3) / 4
+RANDOM = np.random.default_rng(3)
+X = jnp.asarray(RANDOM.integers(-8, 9, (8, 6)) / 4, jnp.float32)
+W = jnp.asarray(RANDOM.integers(-2, 3, (6, 4)) / 4, jnp.float32)
+V = jnp.asarray(RANDOM.integers(-2, 3, (4, 6)) / 4, jnp.float32)
 BIAS = jnp.array([0.0, -100.0, 100.0, 0.5])
-IMAGES = jax.random.randint(KEYS[3], (4, 5, 5, 6), -8, 9) / 4
-FILTERS = jnp.stack([jnp.stack([W, -W, W])] * 3)
+IMAGES = jnp.asarray(RANDOM.integers(-8, 9, (4, 5, 5, 6)) / 4, jnp.float32)
+FILTERS = jnp.asarray(np.stack([np.stack([W, -W, W])] * 3))
 
 
 def conv(x, w):
@@ -105,7 +105,8 @@ SPREAD = {
 def test_units_spread_over_shards_are_those_of_the_whole_layer(name):
     body, in_specs, out_specs, args, expected = SPREAD[name]
     fn = sharded(body, in_specs, out_specs)
-    for wrap in (jax.jit, lambda f: f):
+    # Outside jit a shard_map runs each of its operations as a program of its own: that is tried once.
+    for wrap in (jax.jit, lambda f: f) if name == "columns" else (jax.jit,):
         out, seen = wrap(observe(fn, counted, merge=merge))(*args)
         assert out.tobytes() == wrap(fn)(*args).tobytes()
         assert [jax.tree.map(lambda leaf: leaf.tolist(), record) for record in seen.values()] == [
@@ -158,6 +159,12 @@ def test_a_branch_that_all_shards_of_a_layer_take():
         np.testing.assert_array_equal(reached.record["fired"], (z > 0).sum((0, 1)))
 
 
+UNCLEAR = (
+    "a relu whose shards along the mesh axis AXIS hold other samples or other units; if samples, say so by "
+    "sample_axes=['AXIS']"
+)
+
+
 def turned(x):
     return lax.cond(lax.axis_index("d") == 0, lambda v: v, lambda v: -v, x)
 
@@ -167,9 +174,10 @@ def turned_in_a_loop(x):
 
 
 @pytest.mark.parametrize("turn", [turned, turned_in_a_loop])
-def test_what_shards_make_of_the_same_array_are_other_samples(turn):
+def test_what_shards_make_of_the_same_array_are_other_samples_if_the_user_says_so(turn):
     fn = sharded(lambda x: jax.nn.relu(turn(lax.pcast(x, "d", to="varying"))), P(), P("d"))
-    ((record),) = jax.jit(observe(fn, counted, merge=merge))(X)[1].values()
+    assert [part.why for part in list_sites(fn, X).opaque] == [UNCLEAR.replace("AXIS", "d")]
+    ((record),) = jax.jit(observe(fn, counted, merge=merge, sample_axes="d"))(X)[1].values()
     assert jax.tree.map(lambda leaf: leaf.tolist(), record) == numpy_counted(np.concatenate([X, -X]))
 
 
@@ -184,6 +192,12 @@ DOUBTFUL = {
     "its own part of the weights": (
         lambda x, w: jax.nn.relu(x @ lax.dynamic_slice_in_dim(w, 2 * lax.axis_index("m"), 2, 1)),
         (ROWS, P()),
+        P("d", "m"),
+        (X, W),
+    ),
+    "flattened in another order": (
+        lambda x, w: jax.nn.relu((x[:, :, None] * w).reshape(len(x), -1)),
+        (ROWS, COLUMNS),
         P("d", "m"),
         (X, W),
     ),
@@ -202,7 +216,7 @@ def test_units_that_may_be_spread_in_an_unknown_way_are_opaque(name):
     fn = sharded(body, in_specs, out_specs)
     sites = list_sites(fn, *args)
     assert len(sites) == 0
-    assert [part.why for part in sites.opaque] == ["a relu whose units may be spread over the shards"]
+    assert [part.why for part in sites.opaque] == [UNCLEAR.replace("AXIS", "m")]
     out, seen = jax.jit(observe(fn, counted, merge=merge))(*args)
     assert out.tobytes() == jax.jit(fn)(*args).tobytes()
     assert seen == {}
@@ -226,3 +240,33 @@ def test_swap_replaces_each_shards_own_units():
         swap(fn, {"relu": jnp.tanh})(X, W).tobytes()
         == sharded(lambda x, w: jnp.tanh(x @ w), (ROWS, COLUMNS), P("d", "m"))(X, W).tobytes()
     )
+
+
+def test_a_batch_norm_of_each_shard_and_weights_that_are_cast_to_differ_leave_the_samples_samples():
+    def body(x, w):
+        z = x @ lax.pcast(w, "d", to="varying")
+        gate, z = jnp.split((z - z.mean(0)) / 8, 2, axis=1)
+        return jax.nn.relu(z) * gate
+
+    fn = sharded(body, (P("d"), P()), P("d"))
+    ((record),) = jax.jit(observe(fn, counted, merge=merge))(X, W)[1].values()
+    z = np.asarray(X @ W).reshape(2, 4, 4)
+    z = (z - z.mean(1, keepdims=True))[:, :, 2:].reshape(8, 2)
+    assert jax.tree.map(lambda leaf: leaf.tolist(), record) == numpy_counted(z)
+
+
+@pytest.mark.parametrize("across", ["the same samples", "other samples"])
+def test_experts_of_their_own_weights_are_other_units(across):
+    specs = {"the same samples": P(), "other samples": P("m")}
+    fn = sharded(lambda x, w: jax.nn.relu(x @ w[0]), (specs[across], P("m")), P("m"))
+    assert [part.why for part in list_sites(fn, X, jnp.stack([W, -W])).opaque] == [
+        UNCLEAR.replace("AXIS", "m")
+    ]
+
+
+def test_sample_axes_that_are_none_are_refused():
+    fn = sharded(*SPREAD["columns"][:3])
+    with pytest.raises(
+        ValueError, match=r"observe: sample_axes names 'data', but .* has shard_maps over d, m"
+    ):
+        observe(fn, counted, sample_axes=["d", "data"])(X, W)

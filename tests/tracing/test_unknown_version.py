@@ -10,7 +10,7 @@ import pytest
 from jax import lax
 
 from jax_leaky._tracing import _jax_internals as internals
-from jax_leaky._tracing import _rehearsal, list_sites, observe
+from jax_leaky._tracing import _trace, list_sites, observe
 
 X = jnp.array([[-1.0, 2.0], [3.0, -4.0]])
 
@@ -18,9 +18,9 @@ X = jnp.array([[-1.0, 2.0], [3.0, -4.0]])
 @pytest.fixture
 def unknown_version(monkeypatch):
     monkeypatch.setattr(internals, "TESTED", ((0, 1), (0, 2)))
-    _rehearsal.replay_works.cache_clear()
+    _trace.replay_works.cache_clear()
     yield
-    _rehearsal.replay_works.cache_clear()
+    _trace.replay_works.cache_clear()
 
 
 def scanned(x):
@@ -38,7 +38,7 @@ def test_an_unknown_version_warns_once_and_goes_on():
 
 
 @pytest.mark.usefixtures("unknown_version")
-@pytest.mark.parametrize("broken", ["bind", "scan_split", "body", "call_name", "is_literal"])
+@pytest.mark.parametrize("broken", ["bind", "scan", "body", "call_name", "is_literal"])
 def test_what_breaks_on_an_unknown_version_leaves_the_function_alone(monkeypatch, broken):
     def moved(*_):
         raise AttributeError("this has moved")
@@ -67,7 +67,7 @@ def test_a_parameter_that_is_new_makes_the_equation_opaque(monkeypatch):
 
 
 def test_a_loop_that_rounds_another_way_fails_the_rehearsal(monkeypatch):
-    assert _rehearsal._rehearse()
+    assert _trace._rehearse()
     original = internals.bind
 
     @functools.wraps(original)
@@ -75,4 +75,4 @@ def test_a_loop_that_rounds_another_way_fails_the_rehearsal(monkeypatch):
         return [out * (1 + 1e-6) if eqn.primitive.name == "tanh" else out for out in original(eqn, values)]
 
     monkeypatch.setattr(internals, "bind", off_by_a_bit)
-    assert not _rehearsal._rehearse()
+    assert not _trace._rehearse()

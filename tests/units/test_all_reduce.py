@@ -9,6 +9,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from jax_leaky import units
+from jax_leaky.units._wide import Pair, Wide
 
 Z = (np.exp(np.random.default_rng(0).normal(scale=4, size=(32, 3))) * [1, -1, 1]).astype(np.float32)
 Z[::3] *= -1
@@ -21,11 +22,11 @@ def mesh():
 
 
 def assert_equal_counts(actual, expected):
-    for name, value in expected._asdict().items():
+    for name, value in expected.to_dict().items():
         other = getattr(actual, name)
-        if isinstance(value, units.Wide):
+        if isinstance(value, Wide):
             np.testing.assert_array_equal(other.to_numpy(), value.to_numpy(), err_msg=name)
-        elif isinstance(value, units.Pair):
+        elif isinstance(value, Pair):
             first = np.asarray(other.high, np.float64) + np.asarray(other.low, np.float64)
             second = np.asarray(value.high, np.float64) + np.asarray(value.low, np.float64)
             np.testing.assert_allclose(first, second, rtol=1e-12, err_msg=name)
@@ -65,8 +66,8 @@ def test_a_summary_inside_shard_map(mesh):
     def summarize(z):
         return units.summarize(units.all_reduce(units.update(units.init(3), z), "data"))
 
-    expected = units.summarize(units.update(units.init(3), Z)).to_row()
-    actual = summarize(Z).to_row()
+    expected = units.summarize(units.update(units.init(3), Z)).to_dict()
+    actual = summarize(Z).to_dict()
     assert {**actual, "since_fired": 0} == {**expected, "since_fired": 0}  # no start was given: no one stream
 
 
@@ -79,7 +80,7 @@ def test_over_two_mesh_axes():
         return units.all_reduce(units.update(units.init(3), z), ("replica", "data"))
 
     whole = units.update(units.init(3), Z)
-    assert_equal_counts(count(Z)._replace(end=whole.end, last_fired=whole.last_fired), whole)
+    assert_equal_counts(count(Z).replaced(end=whole.end, last_fired=whole.last_fired), whole)
 
 
 def test_the_sum_of_limbs_carries():
@@ -127,7 +128,7 @@ def test_a_non_finite_value_on_one_device_is_seen_on_all(mesh):
     def count(z):
         return units.all_reduce(units.update(units.init(3), z), "data")
 
-    assert units.summarize(count(z)).to_row()["notes"] == {"layer": "invalid: 1 non-finite values"}
+    assert units.summarize(count(z)).to_dict()["notes"] == {"layer": "invalid: 1 non-finite values"}
 
 
 @pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
@@ -141,4 +142,4 @@ def test_sharded_arrays_need_no_call(axis_type, masked):
     )
     expected = units.update(units.init(3), z, gradient=z, where=where if masked else None)
     assert_equal_counts(actual, expected)
-    assert units.summarize(actual).to_row() == units.summarize(expected).to_row()
+    assert units.summarize(actual).to_dict() == units.summarize(expected).to_dict()

@@ -56,7 +56,7 @@ def test_double_precision():
 
 
 def test_a_born_dead_network():
-    # One input, a hidden layer of two units that never fire on the positive axis: the output is the bias.
+    # One input, a hidden layer of two units that are never active on the positive axis: the output is the bias.
     x = jnp.linspace(0.1, 1, 7)[:, None]
 
     def network(x, slope):

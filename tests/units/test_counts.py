@@ -5,6 +5,7 @@ import pytest
 from jax import lax
 
 from jax_leaky import units
+from jax_leaky.units._wide import Wide
 
 # Three units, five samples. Unit 0 fires on samples 0 and 3, unit 1 never (its zeros are 0 and -0), unit 2
 # always.
@@ -14,8 +15,8 @@ Z = np.array(
 
 
 def integers(counts):
-    fields = counts._asdict().items()
-    return {name: value.to_numpy().tolist() for name, value in fields if isinstance(value, units.Wide)}
+    fields = counts.to_dict().items()
+    return {name: value.to_numpy().tolist() for name, value in fields if isinstance(value, Wide)}
 
 
 def total(pair):
@@ -216,7 +217,7 @@ def test_counting_inside_a_loss_leaves_its_gradient_alone():
 def test_no_implicit_promotion(rank):
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion(rank):
         counts = units.update(units.init(3), Z, negative_slope=0.5, gradient=Z, where=np.ones(5, bool))
-        units.summarize(units.merge(counts, counts), negative_slope=0.5)
+        units.summarize(units.merge(counts, counts))
 
 
 def test_the_arguments_are_not_changed():

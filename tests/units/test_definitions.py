@@ -7,7 +7,7 @@ import pytest
 
 from jax_leaky import units
 
-# Four samples, four units: one that fires half the time, one never (all negative), one always, one silent at
+# Four samples, four units: one that fires half the time, one never (all negative), one always, one never active at
 # 0.
 Z = np.float32(
     [[2.0, -1.0, 1.0, 0.0], [-4.0, -3.0, 3.0, -0.0], [6.0, -2.0, 2.0, 0.0], [-8.0, -2.0, 6.0, 0.0]]
@@ -19,7 +19,7 @@ def summary_of(z, slope=0.0, **options):
     counts = units.update(
         units.init(z.shape[-1]), z, negative_slope=slope, gradient=options.pop("gradient", None)
     )
-    return units.summarize(counts, negative_slope=slope, **options)
+    return units.summarize(counts, **options)
 
 
 PER_UNIT = [
@@ -102,7 +102,7 @@ def ones(sign, rows=1):
 @pytest.mark.parametrize("times", [31, 40])
 @pytest.mark.parametrize(("extra", "rare"), [(0, 0), (1, 1)])
 def test_rare_at_the_very_edge_of_huge_counts(extra, rare, times):
-    # 3 x 2^40 firings in 300 x 2^40 samples are not below 0.01; one more silent sample makes them so.
+    # 3 x 2^40 firings in 300 x 2^40 samples are not below 0.01; one more sample without a firing makes them so.
     counts = units.merge(doubled(ones(1, 3), times), doubled(ones(-1, 297), times))
     counts = units.merge(counts, ones(-1)) if extra else counts
     assert float(units.summarize(counts).layer["rare"]) == rare
@@ -205,7 +205,7 @@ def test_a_slope_for_each_unit():
 def test_without_samples_nothing_is_claimed():
     summary = units.summarize(units.init(2))
     assert all(np.isnan(value).all() for value in summary.layer.values())
-    assert summary.to_row()["notes"] == {"layer": "invalid: no sample was seen"}
+    assert summary.to_dict()["notes"] == {"layer": "invalid: no sample was seen"}
 
 
 def test_silence_is_measured_across_batches_and_exactly():

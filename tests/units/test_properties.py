@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from jax_leaky import units
+from jax_leaky.units._wide import Wide
 
 ROWS, UNITS = 6, 3
 update = jax.jit(units.update)
@@ -27,8 +28,8 @@ def count(z, gradient, start=0):
 
 
 def integers(counts):
-    fields = counts._asdict().items()
-    return {name: value.to_numpy().tobytes() for name, value in fields if isinstance(value, units.Wide)}
+    fields = counts.to_dict().items()
+    return {name: value.to_numpy().tobytes() for name, value in fields if isinstance(value, Wide)}
 
 
 def assert_sums_close(counts, oracle):
@@ -79,7 +80,7 @@ def test_any_split_and_any_order_of_merging(z, gradient, cuts, random, start):
 @given(samples, st.permutations(range(ROWS)))
 def test_the_order_of_samples_matters_to_the_last_firing_alone(z, order):
     first, second = count(z, z), count(z[order], z[order])
-    first, second = (counts._replace(last_fired=first.last_fired) for counts in (first, second))
+    first, second = (counts.replaced(last_fired=first.last_fired) for counts in (first, second))
     assert integers(first) == integers(second)
     assert_sums_close(second, oracle_sums(z, z))
 
@@ -103,8 +104,8 @@ def test_one_non_finite_value_anywhere_makes_the_row_null(z, place, bad, cuts):
     counts = units.init(UNITS)
     for low, high in itertools.pairwise(edges):
         counts = update(counts, z[low:high], gradient=z[low:high], negative_slope=0.5)
-    summary = units.summarize(counts, negative_slope=0.5)
-    row = summary.to_row()
+    summary = units.summarize(counts)
+    row = summary.to_dict()
     assert row["nonfinite"] == 1
     assert "invalid" in row["notes"]["layer"]
     assert all(row[name] is None for name in summary.layer)

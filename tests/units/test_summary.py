@@ -10,13 +10,11 @@ Z = np.float32([[2.0, -1.0], [-4.0, -3.0], [6.0, -2.0]])
 
 
 def summary(slope=0.0, gradient=None):
-    return units.summarize(
-        units.update(units.init(2), Z, negative_slope=slope, gradient=gradient), negative_slope=slope
-    )
+    return units.summarize(units.update(units.init(2), Z, negative_slope=slope, gradient=gradient))
 
 
 def test_the_row_of_a_relu_layer():
-    row = summary(gradient=np.float32([[1, 0], [-1, 0], [0, 0]])).to_row()
+    row = summary(gradient=np.float32([[1, 0], [-1, 0], [0, 0]])).to_dict()
     assert row == {
         "n": 3,
         "nonfinite": 0,
@@ -47,27 +45,27 @@ def test_the_row_of_a_relu_layer():
 
 @pytest.mark.parametrize("slope", [0.25, -1.0, np.float32([0.0, 0.1])])
 def test_dead_is_not_claimed_for_a_leaky_layer(slope):
-    row = summary(slope).to_row()
+    row = summary(slope).to_dict()
     assert row["dead"] is None
     assert row["notes"]["dead"].startswith("n/a by construction")
     assert row["never_active"] == 0.5
 
 
 def test_gradients_that_were_not_counted_are_null():
-    row = summary().to_row()
+    row = summary().to_dict()
     assert row["grad_dead"] is row["grad_score"] is None
     assert row["notes"] == {"grad_dead": "no gradient was counted", "grad_score": "no gradient was counted"}
 
 
 def test_the_row_is_the_same_from_jit_keys_in_order():
     counts = units.update(units.init(2), Z)
-    assert list(jax.jit(units.summarize)(counts).to_row().items()) == list(
-        units.summarize(counts).to_row().items()
+    assert list(jax.jit(units.summarize)(counts).to_dict().items()) == list(
+        units.summarize(counts).to_dict().items()
     )
 
 
 def test_columns_hold_a_list_for_each_measure():
-    columns = summary().to_columns()
+    columns = summary().units_to_dict()
     assert columns["unit"] == [0, 1]
     assert columns["never_active"] == [0.0, 1.0]
     assert columns["since_fired"] == [0, 3]
@@ -79,27 +77,27 @@ def test_columns_hold_a_list_for_each_measure():
 def test_columns_show_where_the_non_finite_values_are():
     z = Z.copy()
     z[1:, 1] = np.nan
-    columns = units.summarize(units.update(units.init(2), z)).to_columns()
+    columns = units.summarize(units.update(units.init(2), z)).units_to_dict()
     assert columns["nonfinite"] == [0, 2]
     assert columns["never_active"] == columns["since_fired"] == [None, None]
 
 
 def test_counts_beyond_float_precision_are_exact_in_the_row():
     counts = units.update(units.init(2, start=2**53), Z)
-    assert units.summarize(counts).to_row()["since_fired"] == 2**53 + 3
+    assert units.summarize(counts).to_dict()["since_fired"] == 2**53 + 3
 
 
 def test_a_stack_is_refused_with_the_remedy():
     stack = jax.vmap(lambda z: units.summarize(units.update(units.init(2), z)))(np.stack([Z, Z]))
     with pytest.raises(ValueError, match=r"the summary is a stack of shape \(2,\): take one of it"):
-        stack.to_row()
-    assert jax.tree.map(lambda x: x[1], stack).to_row() == summary().to_row()
+        stack.to_dict()
+    assert jax.tree.map(lambda x: x[1], stack).to_dict() == summary().to_dict()
     assert "Summary" in str(stack)
 
 
 def test_printing_is_a_plain_table():
     text = str(summary(0.5))
-    assert "never_active    0.5\n" in text
+    assert "never_active       0.5\n" in text
     assert "dead               n/a\n" in text
     assert text.splitlines()[-3].startswith("dead: n/a by construction")
     jax.jit(lambda z: str(units.summarize(units.update(units.init(2), z))) and z)(Z)

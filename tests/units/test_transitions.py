@@ -13,7 +13,7 @@ def test_died_revived_and_overlap_on_paper():
     # Died: units 2 and 3. Revived: unit 1. Now {0, 2, 3}, at step 0 {0, 2, 4}.
     expected = (2, 1, 0.4, 0.2, 2 / 3, 0.5)
     np.testing.assert_allclose(np.array(change), expected, rtol=1e-6)
-    assert change.to_row() == {
+    assert change.to_dict() == {
         "died": 2,
         "revived": 1,
         "died_share": 0.4,
@@ -31,7 +31,7 @@ def test_the_share_changes_by_died_less_revived():
 
 
 def test_without_step_0_there_is_no_overlap():
-    row = units.transitions(BEFORE, AFTER).to_row()
+    row = units.transitions(BEFORE, AFTER).to_dict()
     assert row["overlap"] is row["jaccard"] is None
     assert row["died"] == 2
 
@@ -51,7 +51,7 @@ def test_a_diverged_layer_is_unknown_never_healthy(place):
     change = units.transitions(*masks)
     assert np.isnan(change.died) == (place < 2)
     assert np.isnan(change.overlap) == (place > 0)
-    assert change.to_row()["died"] == (None if place < 2 else 2)
+    assert change.to_dict()["died"] == (None if place < 2 else 2)
 
 
 def test_the_masks_of_summaries_fit_and_jit_and_vmap_do_too():

@@ -78,7 +78,7 @@ def run(flags: argparse.Namespace) -> None:
 
 
 def describe(platform: str, rounds: int) -> dict[str, Any]:
-    """What the figures of a platform were measured with."""
+    """Command, date, machine and versions with which the figures of a platform were measured."""
     packages = ["jax", "flax", _COMPILERS[platform]]
     if rounds and importlib.util.find_spec("torch"):
         packages.append("torch")

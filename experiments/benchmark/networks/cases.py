@@ -29,11 +29,11 @@ class Network(NamedTuple):
     """A network at its published shape.
 
     Attributes:
-        model: takes the activation.
-        shape: of one example; that of the graph is its number of nodes.
-        batch: as published.
-        timed_batch: with which a step takes about a second on two cores.
-        example: how one is called in the tables.
+        model: function from the activation to the Flax model.
+        shape: shape of one example, without the batch axis; for the graph, its number of nodes.
+        batch: number of examples in a batch, as published.
+        timed_batch: number of examples with which a step takes about a second on two cores.
+        example: name of one example in the tables.
     """
 
     model: Callable[[Activation], nn.Module]
@@ -56,10 +56,10 @@ class Network(NamedTuple):
         """The compiled training step `(variables, *inputs) -> variables`; its first argument is donated.
 
         Args:
-            name: of the activation.
-            batch: how many examples.
-            dtype: of parameters and inputs; running statistics stay in float32.
-            sharding: of the arguments.
+            name: name of the activation, one of `ACTIVATIONS`.
+            batch: number of examples in the batch.
+            dtype: data type of parameters and inputs; running statistics stay in float32.
+            sharding: sharding of the arguments; None for the default device.
         """
 
         def struct(dtype: Any, leaf: Any) -> Any:

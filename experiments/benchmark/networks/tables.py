@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from experiments.benchmark.networks.cases import ACTIVATIONS, NETWORKS
+from experiments.lab.show.table import markdown
 
 _TITLES = {"cpu": "CPU", "cuda": "H100"}
 _NAMES = {
@@ -22,8 +23,8 @@ def to_markdown(found: dict[str, Parts], remarks: str) -> str:
     """Memory at the published shapes for each platform, time and memory of the steps that ran, and where ours loses.
 
     Args:
-        found: by platform and network, what `networks.describe` and `networks.measure` gave.
-        remarks: what was found out about the figures, in Markdown.
+        found: results of the benchmark's `describe` and `measure`, by platform and network.
+        remarks: explanations of the figures, in Markdown.
     """
     lines = [
         "# Networks in the wild",
@@ -56,15 +57,15 @@ def _memory(parts: Parts) -> list[str]:
     lines = [
         "Temporary MB of the compiled step; parameters, batch and, on the H100, cuDNN's workspaces come on top.",
         "",
-        f"| network | batch | {' | '.join(_NAMES.values())} | bits / jax.nn | bits / no activation |",
-        f"| :-- | :-- |{' --: |' * (len(_NAMES) + 2)}",
     ]
+    header = ["network", "batch", *_NAMES.values(), "bits / jax.nn", "bits / no activation"]
+    rows = []
     for name, part in parts.items():
         found = _temporary(part)
-        megabytes = " | ".join(f"{found[way] / 1e6:,.1f}" for way in ACTIVATIONS)
-        ratios = f"{found['bits'] / found['jax.nn']:.2f} | {found['bits'] / found['none']:.2f}"
-        lines.append(f"| {name} | {_batch(name, NETWORKS[name].batch)} | {megabytes} | {ratios} |")
-    return lines
+        megabytes = [f"{found[way] / 1e6:,.1f}" for way in ACTIVATIONS]
+        ratios = [f"{found['bits'] / found[way]:.2f}" for way in ("jax.nn", "none")]
+        rows.append([name, _batch(name, NETWORKS[name].batch), *megabytes, *ratios])
+    return [*lines, *markdown(header, rows, 2)]
 
 
 def _times(parts: Parts) -> list[str]:
@@ -75,9 +76,8 @@ def _times(parts: Parts) -> list[str]:
         "bytes allocated over a step beyond parameters and batch, from its profiler (oneDNN's scratch "
         "memory is not among them). PyTorch applies the leaky ReLU in place wherever autograd allows it.",
         "",
-        "| network | batch | step of | ms | times jax.nn's time | MB |",
-        "| :-- | :-- | :-- | --: | --: | --: |",
     ]
+    rows = []
     for name, part in parts.items():
         for figure in part["figures"]:
             if "peak" not in figure and "failed" not in figure:
@@ -90,8 +90,8 @@ def _times(parts: Parts) -> list[str]:
             else:
                 cells += [_spread(figure["seconds"], 1e3, 1), _spread(figure["times_jax_nn"], 1, 2)]
                 cells.append(f"{figure['peak'] / 1e6:,.1f}")
-            lines.append(f"| {' | '.join(cells)} |")
-    return lines
+            rows.append(cells)
+    return [*lines, *markdown(["network", "batch", "step of", "ms", "times jax.nn's time", "MB"], rows, 3)]
 
 
 def _losses(found: dict[str, Parts]) -> list[str]:

@@ -22,7 +22,7 @@ LEARNING_RATE = 1e-5
 
 
 def discriminator() -> nn.Module:
-    """Of DCGAN: (batch, 3, 64, 64) -> (batch, 1, 1, 1)."""
+    """The discriminator of DCGAN: (batch, 3, 64, 64) -> (batch, 1, 1, 1)."""
     layers: list[nn.Module] = []
     channels = 3
     for features in dcgan.Discriminator.features:
@@ -66,7 +66,7 @@ class _DenseBlock(nn.Module):
 
 
 class RRDB(nn.Module):
-    """Of ESRGAN: (batch, 64, height, width) -> the same shape."""
+    """The RRDB block of ESRGAN: (batch, 64, height, width) -> the same shape."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class _ResidualBlock(nn.Module):
 
 
 class Generator(nn.Module):
-    """Of HiFi-GAN V1: (batch, 80, frames) -> (batch, 1, 256 frames)."""
+    """The generator of HiFi-GAN V1: (batch, 80, frames) -> (batch, 1, 256 frames)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -160,7 +160,7 @@ class Trainer:
     """Training steps of one network, as often as they are timed.
 
     Attributes:
-        model: the network.
+        model: PyTorch module that is trained.
     """
 
     def __init__(self, name: str, inputs: Sequence[Any], compiled: bool) -> None:

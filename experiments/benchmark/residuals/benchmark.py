@@ -1,8 +1,8 @@
 """What each residual of leaky_relu costs on CPU, H100 and TPU: memory, traffic, kernels, cycles and time.
 
-One gradient of each block of benchmarks/blocks.py is compiled for each platform, with no activation at all, with
-jax.nn.relu, with jax.nn.leaky_relu, and with jax_leaky's op and each residual. The H100 and the TPU need not be there,
-only their compilers: pip install "jax_leaky[deviceless]". On the CPU each gradient is also run.
+One gradient of each block of the suite (blocks.py beside this file) is compiled for each platform, with no activation
+at all, with jax.nn.relu, with jax.nn.leaky_relu, and with jax_leaky's op and each residual. The H100 and the TPU need
+not be there, only their compilers: pip install "jax_leaky[deviceless]". On the CPU each gradient is also run.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.benchmark import deviceless
-from experiments.benchmark.residuals import times as residual_times
+from experiments.benchmark.residuals import times
 from experiments.benchmark.residuals.blocks import BLOCKS, REMAT_BLOCKS
 from experiments.benchmark.residuals.figures import DTYPES, ROWS
 from experiments.benchmark.residuals.tables import to_markdown
@@ -31,7 +31,7 @@ from experiments.lab.run.errors import LabError
 
 RESULTS = Path(__file__).parents[1] / "results"
 TRIED = Path(__file__).with_name("tried.md")
-PROCESSES = 5  # that time the blocks; see residual_times
+PROCESSES = 5  # that time the blocks; see experiments.benchmark.residuals.times
 BLOCK_NAMES = [block.name for block in BLOCKS + REMAT_BLOCKS]
 _COMPILERS = {"cpu": "jaxlib", "cuda": "jax-cuda12-pjrt", "tpu": "libtpu"}
 
@@ -83,7 +83,7 @@ def run(flags: argparse.Namespace) -> None:
 
 
 def describe(platform: str, rounds: int, blocks: list[str] | None) -> dict[str, Any]:
-    """What the figures of a platform were measured with."""
+    """Command, date, machine and versions with which the figures of a platform were measured."""
     compiler = _COMPILERS[platform]
     timed = f" --rounds {rounds}" if rounds else ""
     some = "".join([" --blocks", *(f' "{block}"' for block in blocks)]) if blocks else ""
@@ -97,9 +97,9 @@ def describe(platform: str, rounds: int, blocks: list[str] | None) -> dict[str, 
         "dtype": DTYPES[platform].__name__,
         "rows": ROWS[platform],
         "timed": {
-            "rows": residual_times.ROWS,
-            "rows_of_scanned_convolutions": residual_times.ROWS_OF_SCANNED_CONVOLUTIONS,
-            "seconds": residual_times.LEAST_SECONDS,
+            "rows": times.ROWS,
+            "rows_of_scanned_convolutions": times.ROWS_OF_SCANNED_CONVOLUTIONS,
+            "seconds": times.LEAST_SECONDS,
             "processes": PROCESSES,
             "rounds": rounds,
         }
@@ -114,9 +114,9 @@ def measure(platform: str, rounds: int, blocks: list[str]) -> list[dict[str, Any
     Times are medians over the processes, with the least and the greatest, of each process's median over its rounds:
     the rounds of a process are not independent.
     """
-    figures = list(_lines(f"{platform}, compiling", "residual_figures", platform, "--blocks", *blocks))
+    figures = list(_lines(f"{platform}, compiling", "residuals.figures", platform, "--blocks", *blocks))
     if rounds:
-        arguments = ("residual_times", "--rounds", str(rounds), "--blocks", *blocks)
+        arguments = ("residuals.times", "--rounds", str(rounds), "--blocks", *blocks)
         runs = [
             {(line["block"], line["activation"]): line["seconds"] for line in _lines(title, *arguments)}
             for title in (f"{platform}, process {number + 1} of {PROCESSES}" for number in range(PROCESSES))
@@ -135,7 +135,7 @@ def measure(platform: str, rounds: int, blocks: list[str]) -> list[dict[str, Any
 
 
 def _lines(title: str, module: str, *arguments: str) -> Iterator[dict[str, Any]]:
-    """What a module of the benchmark prints in a process of its own."""
+    """The JSON lines that a module of the benchmark prints in a process of its own."""
     command = [sys.executable, "-m", f"experiments.benchmark.{module}", *arguments]
     with tempfile.TemporaryFile("w+") as errors:  # the compilers complain that their devices are not there
         process = subprocess.Popen(
@@ -161,7 +161,7 @@ def _spread(values: list[float]) -> list[float]:
 
 
 def recorded() -> dict[str, Any]:
-    """What was recorded before, by platform."""
+    """The results recorded before, by platform."""
     path = RESULTS / "residuals.json"
     return json.loads(path.read_text()) if path.exists() else {}
 

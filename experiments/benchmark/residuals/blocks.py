@@ -88,11 +88,11 @@ class Block:
     """`LAYERS` of one kind, and the gradient of the sum of their output.
 
     Attributes:
-        body: one of `_BODIES`.
-        scanned: whether the layers are a `jax.lax.scan` over stacked weights; else they stand one after the other,
-            each with weights of its own.
-        frozen: whether the gradient is that of the input, the weights being constants; else that of the weights.
-        remat: "" for none, or one of `_POLICIES`: how each layer is rematerialised.
+        body: kind of the layers, one of `_BODIES`.
+        scanned: True for a `jax.lax.scan` over stacked weights, False for layers one after the other, each with weights
+            of its own.
+        frozen: True for the gradient with respect to the input, with constant weights; False for that of the weights.
+        remat: name of the rematerialisation of each layer, one of `_POLICIES`; "" for none.
     """
 
     body: str
@@ -102,7 +102,7 @@ class Block:
 
     @property
     def name(self) -> str:
-        """As the tables call it."""
+        """The name of the block in the tables."""
         parts = (
             self.body,
             "frozen" * self.frozen,

@@ -29,7 +29,7 @@ def compile_block(platform: str, block: Block, activation: str, rows: int | None
 
 
 def figures(platform: str, block: Block, activation: str, rows: int | None = None) -> dict[str, Any]:
-    """What the compiler says about a block.
+    """Memory, traffic, kernels and cycles of a block, from its compiled program.
 
     `temporary` and `moved` are bytes per activation element and layer.
     """

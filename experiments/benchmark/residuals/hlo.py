@@ -18,12 +18,12 @@ _HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
 
 
 class Cost(NamedTuple):
-    """What a program, or a part of it, does.
+    """The cost of a program, or of a part of it.
 
     Attributes:
-        kernels: operations that run.
-        bytes_moved: what they read from and write to the device's main memory, each array once per operation.
-        cycles: the TPU compiler's estimate; 0 from other compilers.
+        kernels: number of operations that run.
+        bytes_moved: bytes read from and written to the device's main memory, each array once per operation.
+        cycles: TPU compiler's estimate of the cycles; 0 from other compilers.
     """
 
     kernels: int = 0
@@ -127,7 +127,7 @@ def _read_of(name: str, inside: _Computation) -> int | None:
 
 
 def _bytes(shape: str) -> int:
-    """Of all arrays in a shape that lie in the device's main memory; S(n) marks another, the TPU's own VMEM."""
+    """The bytes of the arrays in a shape that lie in the main memory; S(n) marks another, the TPU's own VMEM."""
     bits = 0
     for match in _ARRAY.finditer(shape):
         if "S(" not in match[0]:

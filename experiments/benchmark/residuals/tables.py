@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from experiments.benchmark.residuals.blocks import ACTIVATIONS, BLOCKS, LAYERS
+from experiments.lab.show.table import markdown
 
 Figures = dict[tuple[str, str], dict[str, Any]]
 _NAMES = {name: name for name in ACTIVATIONS} | {
@@ -22,8 +23,8 @@ def to_markdown(found: dict[str, Any], tried: str) -> str:
     """One section per platform, after the ratios that the default is chosen by.
 
     Args:
-        found: what `residuals.describe` and `residuals.measure` gave, by platform.
-        tried: what else was tried, in Markdown.
+        found: results of the benchmark's `describe` and `measure`, by platform.
+        tried: other ideas that were measured, in Markdown.
     """
     lines = ["# What the backward pass of a leaky ReLU costs", "", *_verdict(found)]
     for platform, part in found.items():
@@ -59,10 +60,17 @@ def _verdict(found: dict[str, Any]) -> list[str]:
     lines = [
         "Geometric means over the blocks without remat, and the worst block (least favourable ratio).",
         "",
-        "| platform | activation | memory / none | memory / jax.nn, worst block | traffic / jax.nn | "
-        "cycles / jax.nn (worst) | time / jax.nn (worst) |",
-        "| :-- | :-- | --: | --: | --: | --: | --: |",
     ]
+    header = [
+        "platform",
+        "activation",
+        "memory / none",
+        "memory / jax.nn, worst block",
+        "traffic / jax.nn",
+        "cycles / jax.nn (worst)",
+        "time / jax.nn (worst)",
+    ]
+    rows = []
     for platform, part in found.items():
         figures = by_block(part)
         for activation, name in _NAMES.items():
@@ -76,8 +84,8 @@ def _verdict(found: dict[str, Any]) -> list[str]:
             for key in ("megacycles", "time"):
                 spread = ratio(figures, key, activation, "jax.nn")
                 cells.append(f"{spread[0]:.3f} ({spread[1]:.3f})" if spread else "-")
-            lines.append(f"| {' | '.join(cells)} |")
-    return lines
+            rows.append(cells)
+    return [*lines, *markdown(header, rows, 2)]
 
 
 def _section(platform: str, part: dict[str, Any]) -> list[str]:
@@ -95,12 +103,12 @@ def _section(platform: str, part: dict[str, Any]) -> list[str]:
         + (" / millions of cycles, as the compiler estimates" if platform == "tpu" else "")
         + ".",
         "",
-        f"| block | {' | '.join(_NAMES.values())} |",
-        f"| :-- |{' --: |' * len(_NAMES)}",
     ]
-    for block in blocks:
-        cells = [_cell(figures.get((block, activation)), platform) for activation in _NAMES]
-        lines.append(f"| {block} | {' | '.join(cells)} |")
+    rows = [
+        [block, *(_cell(figures.get((block, activation)), platform) for activation in _NAMES)]
+        for block in blocks
+    ]
+    lines += markdown(["block", *_NAMES.values()], rows)
     if timed := part.get("timed"):
         lines += [
             "",
@@ -110,9 +118,9 @@ def _section(platform: str, part: dict[str, Any]) -> list[str]:
             f"the ratio to jax.nn in the same round, the median of {timed['rounds']} rounds; over {timed['processes']} "
             "processes the median (least to greatest).",
             "",
-            f"| block | jax.nn, ms | {' | '.join(_NAMES[name] for name in _NAMES if name != 'jax.nn')} |",
-            f"| :-- | --: |{' --: |' * (len(_NAMES) - 1)}",
         ]
+        header = ["block", "jax.nn, ms", *(_NAMES[name] for name in _NAMES if name != "jax.nn")]
+        rows = []
         for block in _PLAIN:
             if (block, "jax.nn") not in figures:
                 continue
@@ -122,7 +130,8 @@ def _section(platform: str, part: dict[str, Any]) -> list[str]:
                 "{:.2f} ({:.2f} to {:.2f})".format(*row["times_jax_nn"]) if "times_jax_nn" in row else "-"
                 for row in timed_here
             ]
-            lines.append(f"| {block} | {median:,.0f} | {' | '.join(ratios)} |")
+            rows.append([block, f"{median:,.0f}", *ratios])
+        lines += markdown(header, rows)
     return lines
 
 

@@ -20,9 +20,9 @@ from experiments.benchmark.sweep import matrix_rate
 from experiments.dead_neurons import experiment as dead_neurons
 from experiments.lab.data import batches
 from experiments.lab.data import datasets as data
-from experiments.lab.nets.watch import recorded_steps
 from experiments.lab.run import devices, store
 from experiments.lab.run.sweep import compile_groups, execute
+from experiments.lab.show.table import markdown
 
 if TYPE_CHECKING:
     from experiments.benchmark.sweep.torch_rate import TorchRate
@@ -65,16 +65,16 @@ def operations_per_network(
     the first layer's inputs, which need no gradient; a record needs no weights' gradients.
 
     Args:
-        config: of the experiment.
-        features: of an image.
-        samples: test images that a record looks at.
-        classes: of the last layer.
+        config: the experiment's configuration.
+        features: number of pixels in an image.
+        samples: number of test images on which a record evaluates the network.
+        classes: number of units in the last layer.
     """
     widths = (features, *config.hidden, classes)
     products = [inputs * outputs for inputs, outputs in itertools.pairwise(widths)]
     step = 2 * config.batch_size * (3 * sum(products) - products[0])
     record = 2 * samples * (2 * sum(products) - products[0])
-    return config.steps * step + len(recorded_steps(config.steps)) * record
+    return config.steps * step + len(dead_neurons.recorded_steps(config.steps)) * record
 
 
 def run(flags: argparse.Namespace) -> None:
@@ -92,11 +92,11 @@ def run(flags: argparse.Namespace) -> None:
                 found[name].append(measure())
             began, counted = time.perf_counter(), list[int]()
             for first, program in enumerate(programs):
-                rows = [row for row, value in enumerate(program.group.rows) if value.seed == seed]
-                execute(program, placed, folder, counted.append, first * len(program.group.rows), rows)
+                rows = [row for row, value in enumerate(program.group.runs) if value.seed == seed]
+                execute(program, placed, folder, counted.append, first * len(program.group.runs), rows)
             found["sweep"].append(sum(counted) * config.steps / (time.perf_counter() - began))
             if torch is not None:
-                records = recorded_steps(config.steps)
+                records = dead_neurons.recorded_steps(config.steps)
                 found[_TORCH].append(torch.one_process(seed, records))
                 found[_TORCH_BARE].append(torch.one_process(seed, ()))
                 found[_TORCH_SPREAD].append(torch.one_per_core(seed, records))
@@ -153,11 +153,17 @@ def to_markdown(results: dict[str, Any]) -> str:
     """The results for people."""
     spread, operations = results["measurements"], results["operations_per_network_step"]
 
-    def line(name: str, scale: float, unit: str) -> str:
+    def line(name: str, scale: float, unit: str) -> tuple[str, ...]:
         median, least, greatest = (spread[name][key] * scale for key in ("median", "least", "greatest"))
-        return f"| {name} | {median:,.0f} | {least:,.0f} to {greatest:,.0f} | {unit} |"
+        return name, unit, f"{median:,.0f}", f"{least:,.0f} to {greatest:,.0f}"
 
     about = results["environment"]
+    measured = [
+        line("sweep", 1, "network steps/s"),
+        line("sweep", operations / 1e9, "GFLOP/s of matrix products"),
+        *(line(name, 1, "network steps/s") for name in _RATES[1:] if name in spread),
+        *(line(name, 1e-9, "GFLOP/s") for name in spread if name not in _RATES),
+    ]
     lines = [
         "# How fast the sweep trains",
         "",
@@ -174,12 +180,7 @@ def to_markdown(results: dict[str, Any]) -> str:
         if "times_torch" in results
         else f"* {NO_TORCH}",
         "",
-        "| measured | median | least to greatest | unit |",
-        "| :-- | --: | --: | :-- |",
-        line("sweep", 1, "network steps/s"),
-        line("sweep", operations / 1e9, "GFLOP/s of matrix products"),
-        *(line(name, 1, "network steps/s") for name in _RATES[1:] if name in spread),
-        *(line(name, 1e-9, "GFLOP/s") for name in spread if name not in _RATES),
+        *markdown(("measured", "unit", "median", "least to greatest"), measured, 2),
         "",
         f"A network step is one batch of one network and takes {operations / 1e6:.1f} million operations in matrix "
         "products, its share of the network's records included.",

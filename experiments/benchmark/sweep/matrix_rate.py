@@ -37,9 +37,9 @@ def of_a_step(batch: int, widths: Sequence[int], *, descent: bool = False) -> Ca
     """The rate of the products of an MLP's training step, one step per core at once.
 
     Args:
-        batch: rows of the batch.
-        widths: of the features, the hidden layers and the output.
-        descent: whether the weights also move against their gradients; else there is nothing between the products.
+        batch: number of rows in the batch.
+        widths: numbers of features, of units in each hidden layer, and of outputs.
+        descent: whether the weights also move against their gradients; without, nothing stands between the products.
     """
     generator = np.random.default_rng(batch)
     pairs = list(itertools.pairwise(widths))

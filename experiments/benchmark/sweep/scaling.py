@@ -30,6 +30,7 @@ from experiments.lab.data import datasets as data
 from experiments.lab.run import devices, processes, store
 from experiments.lab.run.errors import LabError
 from experiments.lab.run.sweep import compile_groups, execute
+from experiments.lab.show.table import markdown
 
 RESULTS = Path(__file__).parents[1] / "results"
 DEVICES = (1, 2, 4, 8)
@@ -90,15 +91,14 @@ def to_markdown(results: dict[str, Any]) -> str:
         "rounds in turns, without compilation. XLA has 8 threads in every case, which slows few devices on few cores. "
         f"All rows are {'equal to the byte' if equal else 'NOT equal'}.",
         "",
-        "| case | network steps/s | least to greatest | of one device |",
-        "| :-- | --: | --: | --: |",
     ]
+    rows = []
     for name, values in rates.items():
         median = statistics.median(values)
-        lines.append(
-            f"| {name} | {median:,.0f} | {min(values):,.0f} to {max(values):,.0f} | {median / one:.2f} |"
-        )
-    return "\n".join(lines) + "\n"
+        extremes = f"{min(values):,.0f} to {max(values):,.0f}"
+        rows.append([name, f"{median:,.0f}", extremes, f"{median / one:.2f}"])
+    header = ["case", "network steps/s", "least to greatest", "of one device"]
+    return "\n".join([*lines, *markdown(header, rows)]) + "\n"
 
 
 def _equal(rows: dict[str, list[str]]) -> bool:
@@ -147,15 +147,16 @@ def main() -> None:
     images = batches.images_of(data.load("embedded"))
     groups = dead_neurons.groups_of(CONFIG)
     programs, placed = compile_groups(groups, images)
-    with processes.open_run(flags.place / "run", {}) as folder:
+    with store.open_run(flags.place / "run", {}) as folder:
         began = time.perf_counter()
         for program in programs:
-            execute(program, placed, folder, lambda _: None, 0, range(len(program.group.rows)))
+            mine = list(filter(processes.is_mine, range(len(program.group.runs))))
+            execute(program, placed, folder, lambda _: None, 0, mine)
         processes.meet("all rows are computed")
         seconds = time.perf_counter() - began
         folder.load()
         rows = store.dump(folder.records()).encode()
-    steps = CONFIG.steps * sum(len(group.rows) for group in groups)
+    steps = CONFIG.steps * sum(len(group.runs) for group in groups)
     if processes.leads():
         print(json.dumps({"rate": steps / seconds, "rows": hashlib.sha256(rows).hexdigest()}))
 

@@ -20,7 +20,7 @@ IMPLEMENTATIONS: tuple[dict[str, bool], ...] = ({"foreach": False}, {"foreach": 
 
 
 class Setting(NamedTuple):
-    """What is trained: the experiment's configuration, as far as it matters here, and how the optimiser is built."""
+    """The part of the experiment's configuration that matters here, and how the optimiser is built."""
 
     hidden: tuple[int, ...]
     batch_size: int
@@ -39,11 +39,11 @@ def train(
     The batches are shuffled and standardised as in the experiment, the images lying in memory as bytes.
 
     Args:
-        images: the data.
-        setting: of the network.
-        seed: of its start and batches.
-        steps: how many.
-        records: the steps at which the units are counted on the test images.
+        images: images and labels of both splits.
+        setting: architecture, optimiser and activation of the network.
+        seed: seed of the initial weights and the order of the batches.
+        steps: number of training steps.
+        records: steps at which the units are counted on the test images.
     """
     torch.manual_seed(seed)
     model = _network(images.train_images.shape[1], setting)

@@ -18,7 +18,7 @@ class TorchRate:
     """Measurements in PyTorch, over one network of each optimiser.
 
     Attributes:
-        way: the number of threads and, per optimiser, the implementation that were the fastest on this machine.
+        way: number of threads and, per optimiser, the implementation that were the fastest on this machine.
     """
 
     def __init__(self, images: Images, config: Config, cores: int) -> None:

@@ -23,6 +23,7 @@ from experiments.lab.data import batches
 from experiments.lab.data import datasets as data
 from experiments.lab.run import devices, store
 from experiments.lab.run.sweep import compile_groups, execute
+from experiments.lab.show.table import markdown
 
 RESULTS = Path(__file__).parents[1] / "results"
 COMMAND = "python -m experiments.benchmark widths --record"
@@ -93,7 +94,7 @@ def measure(
             found["large of XLA"].append(max(rate for name, rate in rates.items() if name.startswith("jax")))
             found["alone"].append(alone())
             found["bare"].append(bare())
-            rows = [row for row, value in enumerate(program.group.rows) if value.seed == seed][:NETWORKS]
+            rows = [row for row, value in enumerate(program.group.runs) if value.seed == seed][:NETWORKS]
             began = time.perf_counter()
             execute(program, placed, folder, lambda _: None, 0, rows)
             found["sweep"].append(len(rows) * steps / (time.perf_counter() - began))
@@ -122,12 +123,17 @@ def to_markdown(results: dict[str, Any]) -> str:
         "step is these products and plain gradient descent, without activations, loss, images, records and Adam: a "
         "yardstick of what XLA leaves to gain.",
         "",
-        "| width | network steps/s | share of large products | share of XLA's large products | share of its products "
-        "alone | a bare step's share of large products | "
-        + " | ".join(f"/ PyTorch {name}" for name in _PEERS)
-        + " |",
-        "| --: | --: | --: | --: | --: | --: |" + " --: |" * len(_PEERS),
     ]
+    header = [
+        "width",
+        "network steps/s",
+        "share of large products",
+        "share of XLA's large products",
+        "share of its products alone",
+        "a bare step's share of large products",
+        *(f"/ PyTorch {name}" for name in _PEERS),
+    ]
+    rows = []
     for case in cases:
         rate = [value * case["operations_per_network_step"] for value in case["sweep"]]
         cells = [
@@ -139,7 +145,8 @@ def to_markdown(results: dict[str, Any]) -> str:
             _of(_ratios(case["bare"], case["large"]), "{:.0%}"),
             *(_of(_ratios(case["sweep"], case[name]), "{:.1f}") for name in _PEERS),
         ]
-        lines.append(f"| {' | '.join(cells)} |")
+        rows.append(cells)
+    lines += markdown(header, rows, 0)
     if not cases[0][_PEERS[0]]:
         lines += ["", NO_TORCH]
     return "\n".join(lines) + "\n"

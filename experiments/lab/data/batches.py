@@ -18,12 +18,12 @@ class Images(NamedTuple):
     """A data set on the device: bytes, and what makes numbers of them.
 
     Attributes:
-        train_images: (samples, pixels) uint8.
-        train_labels: (samples,) int32.
-        test_images: (samples, pixels) uint8.
-        test_labels: (samples,) int32.
-        mean: (), of all pixels of the train split.
-        scale: (), one over their standard deviation.
+        train_images: training images, (samples, pixels) uint8.
+        train_labels: their classes, (samples,) int32.
+        test_images: test images, (test samples, pixels) uint8.
+        test_labels: their classes, (test samples,) int32.
+        mean: mean of all pixels of the train split, ().
+        scale: reciprocal of their standard deviation, ().
     """
 
     train_images: Array | np.ndarray

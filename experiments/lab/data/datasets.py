@@ -30,12 +30,12 @@ class Dataset(NamedTuple):
     """Images and labels of a train and a test split.
 
     Attributes:
-        train_images: (samples, pixels) uint8.
-        train_labels: (samples,) int32, 0 to 9.
-        test_images: (samples, pixels) uint8.
-        test_labels: (samples,) int32.
-        source: where they came from, for people.
-        shape: of an image, rows and columns of its pixels; empty where it has more than these.
+        train_images: training images, (samples, pixels) uint8.
+        train_labels: their classes, (samples,) int32, 0 to 9.
+        test_images: test images, (test samples, pixels) uint8.
+        test_labels: their classes, (test samples,) int32, 0 to 9.
+        source: description of where the images come from, for people.
+        shape: number of pixel rows and columns in an image; empty where an image has more axes than these.
     """
 
     train_images: np.ndarray
@@ -73,7 +73,7 @@ def load(data: str = "auto", *, full: bool = False) -> Dataset:
     Args:
         data: "auto" (the system's files, else the embedded subset), "embedded", "system", "digits" (scikit-learn's
             1,797 images of 8 x 8), or a folder of files with MNIST's names.
-        full: all images of the place, rather than the balanced subset of 5,000 + 1,000.
+        full: whether to take all images of the place rather than the balanced subset of 5,000 + 1,000.
 
     Raises:
         LabError: if the place is missing, its files are damaged, or it holds too few images.
@@ -178,7 +178,7 @@ def _embedded() -> Dataset:
 
 
 def _checksums() -> dict[str, str]:
-    """Of the embedded file, and of its arrays under the name `arrays`."""
+    """The checksums of the embedded file and, under the name `arrays`, of the arrays in it."""
     lines = CHECKSUMS.read_text().splitlines()
     return {name: digest for digest, name in (line.split() for line in lines if not line.startswith("#"))}
 

@@ -28,15 +28,16 @@ class Player(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """What one batch shows of both players.
+    """Losses, gradients and running statistics of both players on one batch.
 
     Attributes:
-        discriminator_loss: (), of both halves of the batch.
-        generator_loss: (), of the generated half.
-        discriminator_gradient: of its own loss.
-        generator_gradient: of its own loss, through the discriminator.
-        discriminator_statistics: after the batch.
-        generator_statistics: after the batch.
+        discriminator_loss: loss over both halves of the batch, ().
+        generator_loss: loss over the generated half, ().
+        discriminator_gradient: gradient of the discriminator's loss with respect to its own parameters, a pytree.
+        generator_gradient: gradient of the generator's loss, through the discriminator, with respect to the generator's
+            parameters, a pytree.
+        discriminator_statistics: the discriminator's running statistics after the batch.
+        generator_statistics: the generator's running statistics after the batch.
     """
 
     discriminator_loss: Array
@@ -66,11 +67,11 @@ def turn(
     """Both losses and gradients at the players' present parameters.
 
     Args:
-        judge: (discriminator's parameters, generated samples) -> the logits of real and of generated samples, and its
-            statistics.
-        generate: generator's parameters -> samples, and its statistics.
-        discriminator: its parameters.
-        generator: its parameters.
+        judge: function (discriminator's parameters, generated samples) -> ((logits of real samples, logits of generated
+            samples), running statistics).
+        generate: function (generator's parameters) -> (samples, running statistics).
+        discriminator: the discriminator's parameters.
+        generator: the generator's parameters.
     """
     fake, back_to_generator, statistics_g = jax.vjp(generate, generator, has_aux=True)
     logits, back, statistics_d = jax.vjp(judge, discriminator, fake, has_aux=True)
@@ -94,14 +95,13 @@ def never_active(seen: Any, negative_slope: ArrayLike) -> Array:
     """The share of all hidden units that are never active; NaN where a layer has a value that is not finite.
 
     Args:
-        seen: the collection "intermediates" of a module that has sown each pre-activation as "z".
-        negative_slope: of its activation.
+        seen: collection "intermediates" of a module that has sown each pre-activation (..., units) as "z".
+        negative_slope: slope of the module's activation.
     """
     masks = [
-        units.summarize(
-            units.update(units.init(z.shape[-1]), z, negative_slope=negative_slope),
-            negative_slope=negative_slope,
-        ).per_unit["never_active"]
+        units.summarize(units.update(units.init(z.shape[-1]), z, negative_slope=negative_slope)).per_unit[
+            "never_active"
+        ]
         for z in seen["intermediates"]["z"]
     ]
     return jnp.concatenate(masks).mean()

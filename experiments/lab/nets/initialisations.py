@@ -1,4 +1,4 @@
-"""The ways in which a network's weights begin, for one whose slope may be traced."""
+"""Initialisations of a network whose slope may be traced."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
+
+from jax_leaky import leaky_he_normal
 
 NAMES = {
     "uniform": "default uniform",
@@ -23,11 +25,12 @@ def initial_params(
     """Parameters for `experiments.lab.nets.mlp.MLP`.
 
     Args:
-        initialisation: "uniform": weights and biases uniform in +-1/sqrt(fan_in), the default of PyTorch's layers;
-            "he": normal weights of variance 2 / fan_in, biases zero; "leaky_he": 2 / ((1 + a^2) fan_in).
-        key: of the random numbers; the same key gives "he" and "leaky_he" the same weights but for their size.
-        widths: of the input, the hidden layers and the output.
-        negative_slope: a.
+        initialisation: "uniform" for weights and biases uniform in +-1/sqrt(fan_in), the default of PyTorch's layers;
+            "he" for normal weights of variance 2 / fan_in and biases zero; "leaky_he" for variance 2 / ((1 + a^2)
+            fan_in), a being `negative_slope`.
+        key: random key; the same key gives "he" and "leaky_he" the same weights up to their scale.
+        widths: numbers of inputs, of units in each hidden layer, and of outputs.
+        negative_slope: slope of the activation, which may be traced.
     """
     params = {}
     for layer, (fan_in, units) in enumerate(itertools.pairwise(widths)):
@@ -37,10 +40,8 @@ def initial_params(
             kernel = jax.random.uniform(kernel_key, (fan_in, units), minval=-bound, maxval=bound)
             bias = jax.random.uniform(bias_key, (units,), minval=-bound, maxval=bound)
         else:
-            kernel = jax.nn.initializers.he_normal()(kernel_key, (fan_in, units))
-            if initialisation == "leaky_he":
-                # What jax_leaky.leaky_he_normal draws, whose slope cannot be traced.
-                kernel /= jnp.sqrt(1 + jnp.square(negative_slope))
+            slope = negative_slope if initialisation == "leaky_he" else 0.0
+            kernel = leaky_he_normal(slope)(kernel_key, (fan_in, units))
             bias = jnp.zeros(units)
         params[f"Dense_{layer}"] = {"kernel": kernel, "bias": bias}
     return params

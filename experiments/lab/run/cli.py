@@ -1,28 +1,52 @@
-"""Command lines made of dataclasses: each field a flag, the text under it the flag's help."""
+"""The command line of an experiment: each field of its `Config` a flag, the text under it the flag's help."""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib.util
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from experiments.lab.run import devices, interrupt
+
 T = TypeVar("T")
+
+
+def start(
+    name: str,
+    run: Callable[[T], None],
+    config: type[T],
+    presets: Mapping[str, Mapping[str, Any]],
+    description: str | None,
+    *,
+    all_cores: bool = True,
+) -> None:
+    """Runs an experiment as its command line asks.
+
+    Args:
+        name: name of the experiment.
+        run: the experiment, from its settings to its report.
+        config: dataclass of its settings, each with a default.
+        presets: other defaults by the name of a flag: `--smoke` takes those of "smoke". What is given beside the flag
+            is taken as given.
+        description: text above the flags.
+        all_cores: whether each core becomes a CPU device.
+    """
+
+    def main() -> None:
+        settings = parse(config, presets, prog=f"python -m experiments.{name}", description=description)
+        if all_cores:
+            devices.use_all_cores()
+        run(settings)
+
+    interrupt.enter(main)
 
 
 def parse(
     config: type[T], presets: Mapping[str, Mapping[str, Any]], *, prog: str, description: str | None
 ) -> T:
-    """The configuration that the command line asks for.
-
-    Args:
-        config: a dataclass with a default for each field.
-        presets: other defaults by the name of a flag: `--smoke` takes those of "smoke". What is given beside the flag
-            is taken as given.
-        prog: the command, as it is shown in the help.
-        description: the text above the flags.
-    """
+    """The configuration that the command line asks for; the arguments are those of `start`."""
     if importlib.util.find_spec("tyro") is None:
         sys.exit(
             "The experiments read their flags with tyro, which is missing: pip install 'jax_leaky[experiments]'."

@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from experiments.lab.run import interrupt, processes
+from experiments.lab.run import processes
 
 
 def cores() -> int:
@@ -31,7 +31,7 @@ def use_all_cores() -> None:
     share one wait for each other. Where there is an accelerator this changes nothing.
     """
     jax.config.update("jax_num_cpu_devices", cores())
-    interrupt.enter(processes.join)
+    processes.join()
 
 
 def environment() -> dict[str, Any]:

@@ -1,16 +1,14 @@
-"""A run folder: one run's rows, safe from kills, other runs and damage.
+"""A run folder: the finished runs of one sweep, safe from kills, other configurations and damage.
 
-Every finished chunk of rows is a file of its own that ends in its checksum, and is moved into place when it is on
-the disk: a kill at any moment leaves a chunk whole or absent. A run that is started again reads the chunks that are
-sound, computes what is missing, and writes the same rows.jsonl as a run that nothing disturbed. Each chunk also holds
-the seconds that it took, so that they are known however often a run is stopped.
+Each process appends its finished runs to a file of its own, a line for each, which is on the disk before the next one
+begins. A kill can tear the last line and no other; a line that cannot be read is passed over, and its run computed
+again. At the end all records are written to rows.jsonl in the order of the sweep, whoever computed them and when.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import math
 import os
@@ -18,14 +16,16 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+import jax
 import numpy as np
 
+from experiments.lab.run import processes
 from experiments.lab.run.errors import LabError
 
 Record = dict[str, Any]
-CONFIG, ROWS, CHUNKS = "config.json", "rows.jsonl", "chunks"
+CONFIG, ROWS = "config.json", "rows.jsonl"
 _WORDS = {
     "experiment": "another experiment",
     "data_sha256": "other data",
@@ -35,46 +35,70 @@ _WORDS = {
 }
 # What else a run leaves; --fresh removes these and nothing that it does not know.
 _LEFT = ("environment.json", "report.html", "summary.md")
-_OWN = re.compile(r"\d{7,}\.(jsonl|state)(\.tmp)?")  # finished rows, and the state inside one that is not
+_PARTS, _STATES = "finished_*.jsonl", "unfinished_*.npz"
+_BEFORE = re.compile(
+    r"finished_\d+\.jsonl|config\.json\.tmp"
+)  # what a kill before the configuration can leave
 
 
 class RunFolder:
-    """The folder of one run, held by one process or by several that compute one sweep.
+    """The folder of one sweep, held by this process and by the others that compute it.
 
     Attributes:
-        path: of the folder.
-        finished: the records of each finished row of the sweep, by the row's index.
-        damaged: how many chunks were found that could not be used.
-        seconds: what the finished rows took, in all processes that have held the lock, one after the other; None
-            where a chunk does not tell.
-        since: when the seconds of the next chunk began, of `time.monotonic`; None where another process, the one that
-            holds the lock, keeps the time.
+        path: path of the folder.
+        finished: records of each finished run, by the run's place in the sweep.
+        damaged: number of lines that could not be read.
+        seconds: time that the finished runs took, in all processes that have computed one after the other.
+        since: moment of `time.monotonic` from which the seconds of the next finished run count.
     """
 
-    def __init__(self, path: Path, identity: Mapping[str, Any], since: float | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self.finished: dict[int, list[Record]] = {}
-        self.damaged = 0
-        self.seconds: float | None = 0.0
-        self.since = since
-        self._seal = hashlib.sha256(dump(identity).encode()).hexdigest()
+        self.since = time.monotonic()
+        self._part = path / f"finished_{jax.process_index()}.jsonl"
+        self.load()
 
-    def save(self, chunk: Mapping[int, list[Record]]) -> None:
-        """Writes the records of some rows, all of them or none."""
-        lines = "".join(
-            dump({"row": row, "records": records}) + "\n" for row, records in sorted(chunk.items())
-        )
-        took, now = 0.0, time.monotonic()
-        if self.since is not None:
-            took, self.since = round(now - self.since, 3), now
-        lines = dump({"seconds": took}) + "\n" + lines
-        write(self.path / CHUNKS / f"{min(chunk):07d}.jsonl", lines + self._checksum(lines))
-        self.finished.update(chunk)
-        self.seconds = None if self.seconds is None else self.seconds + took
+    def load(self) -> None:
+        """Reads what is finished, by this process or another."""
+        self.finished: dict[int, list[Record]] = {}
+        self.damaged, self.seconds = 0, 0.0
+        for part in sorted(self.path.glob(_PARTS)):
+            took = 0.0
+            for line in part.read_bytes().splitlines():
+                try:
+                    found = json.loads(line)
+                    self.finished[found["run"]] = found["records"]
+                    took += found["seconds"]
+                except (ValueError, KeyError, TypeError):
+                    self.damaged += 1
+            self.seconds = max(self.seconds, took)
+
+    def save(self, run: int, records: list[Record]) -> None:
+        """Appends a finished run, on the disk when this returns.
+
+        Raises:
+            LabError: if the disk is full or the folder is not to be written.
+        """
+        now = time.monotonic()
+        took, self.since = round(now - self.since, 3), now
+        line = dump({"run": run, "seconds": took, "records": records}) + "\n"
+        try:
+            with self._part.open("ab") as file:
+                file.write(line.encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise _unwritable(self._part, error) from None
+        self.finished[run] = records
+        self.seconds += took
+
+    def lacks(self, run: int) -> bool:
+        """Whether a run is this process's to compute, and not finished."""
+        return processes.is_mine(run) and run not in self.finished
 
     def records(self) -> list[Record]:
         """All records in the order of the sweep."""
-        return [record for row in sorted(self.finished) for record in self.finished[row]]
+        return [record for run in sorted(self.finished) for record in self.finished[run]]
 
     def assemble(self) -> list[Record]:
         """Writes rows.jsonl, all records in the order of the sweep, and returns them."""
@@ -82,92 +106,79 @@ class RunFolder:
         write(self.path / ROWS, "".join(dump(record) + "\n" for record in records))
         return records
 
-    def load(self) -> None:
-        """Reads what is finished, by this process or another."""
-        self.seconds, self.damaged = 0.0, 0
-        for path in sorted(
-            path for path in (self.path / CHUNKS).glob("*.jsonl") if _OWN.fullmatch(path.name)
-        ):
-            content = path.read_bytes().decode(errors="replace")
-            lines, _, checksum = content[:-1].rpartition("\n")
-            if f"{checksum}\n" != self._checksum(f"{lines}\n") or not content.endswith("\n"):
-                self.damaged += 1
-                continue
-            entries = [json.loads(line) for line in lines.splitlines()]
-            took = next((entry["seconds"] for entry in entries if "seconds" in entry), None)
-            self.seconds = None if took is None or self.seconds is None else self.seconds + took
-            self.finished |= {entry["row"]: entry["records"] for entry in entries if "row" in entry}
-
-    def _checksum(self, lines: str) -> str:
-        # Sealed with the run's identity: a sound chunk of another run is not taken for one of this.
-        return dump({"sha256": hashlib.sha256((self._seal + lines).encode()).hexdigest()}) + "\n"
-
 
 @contextlib.contextmanager
 def open_run(path: Path, identity: Mapping[str, Any], *, fresh: bool = False) -> Iterator[RunFolder]:
-    """Opens a run folder for this process alone, with the rows that an earlier run has finished.
+    """Opens a run folder with the runs that are finished there; process 0 first, then the others of the same sweep.
 
     Args:
-        path: of the folder; made if it is not there.
+        path: path of the folder; it is made if it is not there.
         identity: everything that determines the rows; a folder of another identity is refused.
-        fresh: remove what an earlier run has left, whatever its identity.
+        fresh: whether to remove what an earlier run has left, whatever its identity.
 
     Raises:
-        LabError: if the folder cannot be written, is in use by another process, belongs to another run, or holds
+        LabError: if the folder cannot be written, is in use by another command, belongs to another run, or holds
             files that are no run's.
     """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        lock = (path / ".lock").open("w")
-    except OSError as error:
-        raise LabError(f"--out {path} cannot be written ({error.strerror}): name another folder.") from None
-    with lock:
-        folder = _open_locked(path, lock, identity, fresh)
+    with contextlib.ExitStack() as held:
+        if not processes.leads():
+            processes.meet("the run folder is open")
+        try:
+            folder = _open(path, identity, fresh and processes.leads(), held)
+        except OSError as error:
+            raise LabError(
+                f"{error.filename or path} cannot be read or written as a part of a run ({error.strerror}): put it "
+                "right, or name another folder with --out."
+            ) from None
+        if processes.leads():
+            processes.meet("the run folder is open")
         yield folder
 
 
-def _open_locked(path: Path, lock: IO[str], identity: Mapping[str, Any], fresh: bool) -> RunFolder:
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LabError(
-                f"{path} is in use by another run: wait for it, or name another folder with --out."
-            ) from None
-        # A run that could not write its first file, or was killed while it did, leaves no more than these.
-        strangers = {entry.name for entry in path.iterdir()} - {".lock", f"{CONFIG}.tmp"}
-        if strangers and not (path / CONFIG).exists():
-            raise LabError(
-                f"{path} holds files but no run (no {CONFIG}): name an empty or new folder with --out."
-            )
-        if fresh:
-            _clear(path)
-        claim(path, identity)
-        (path / CHUNKS).mkdir(exist_ok=True)
-        folder = RunFolder(path, identity, time.monotonic())
-        folder.load()
-    except OSError as error:
+def _open(path: Path, identity: Mapping[str, Any], fresh: bool, held: contextlib.ExitStack) -> RunFolder:
+    if processes.leads():
+        path.mkdir(parents=True, exist_ok=True)
+    elif not (path / CONFIG).exists():
         raise LabError(
-            f"{error.filename or path} cannot be read or written as a part of a run ({error.strerror}): put it right, "
-            "or name another folder with --out."
+            f"{path} is not the folder that process 0 has opened: name one on a shared disk with --out."
+        )
+    strangers = [entry for entry in path.iterdir() if not _BEFORE.fullmatch(entry.name)]
+    if strangers and not (path / CONFIG).exists():
+        raise LabError(
+            f"{path} holds files but no run (no {CONFIG}): name an empty or new folder with --out."
+        )
+    part = held.enter_context((path / f"finished_{jax.process_index()}.jsonl").open("a+b"))
+    try:
+        fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise LabError(
+            f"{path} is in use by another run: wait for it, or name another folder with --out."
         ) from None
-    return folder
+    if fresh:
+        _clear(path)
+        part.truncate(0)
+    _claim(path, identity)
+    if part.seek(0, os.SEEK_END):
+        part.seek(-1, os.SEEK_END)
+        if part.read() != b"\n":  # a kill has torn the last line
+            part.write(b"\n")
+            part.flush()
+    return RunFolder(path)
 
 
-def claim(path: Path, identity: Mapping[str, Any]) -> None:
+def _claim(path: Path, identity: Mapping[str, Any]) -> None:
     """Writes the identity into an empty folder, and refuses a folder that has another one with a LabError."""
     if not (path / CONFIG).exists():
         write(path / CONFIG, dump(identity, indent=2) + "\n")
         return
+    wanted = json.loads(dump(identity))
     try:
         found = json.loads((path / CONFIG).read_text())
-        assert isinstance(found, dict)
-    except (ValueError, AssertionError):
+        differing = [key for key in (*wanted, *found) if found.get(key) != wanted.get(key)]
+    except (ValueError, AttributeError, TypeError):
         raise LabError(
             f"{path / CONFIG} is damaged: start over with --fresh, or name another --out."
         ) from None
-    wanted = json.loads(dump(identity))
-    differing = [key for key in (*wanted, *found) if found.get(key) != wanted.get(key)]
     if differing:
         key = differing[0]
         what = (
@@ -184,11 +195,11 @@ def _clear(path: Path) -> None:
 
     The configuration goes last, so that a kill in between leaves a folder to clear again.
     """
-    own = [file for file in (path / CHUNKS).glob("*") if _OWN.fullmatch(file.name)]
     summary = path / "summary.md"  # names the pictures that the run has drawn
     text = summary.read_text(encoding="utf-8", errors="replace") if summary.is_file() else ""
     pictures = re.findall(r"\]\((\w+\.png)\)", text)
-    for file in [*own, *(path / name for name in (*pictures, *_LEFT, ROWS, CONFIG))]:
+    others = [part for part in path.glob(_PARTS) if part.name != "finished_0.jsonl"]  # that one is held open
+    for file in [*others, *path.glob(_STATES), *(path / name for name in (*pictures, *_LEFT, ROWS, CONFIG))]:
         file.unlink(missing_ok=True)
 
 
@@ -205,18 +216,17 @@ def write(path: Path, content: str | bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
     except OSError as error:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
-        raise LabError(
-            f"{path} cannot be written ({error.strerror}): free some space or name another --out; what is finished is "
-            "kept, and the same command goes on from there."
-        ) from None
+        raise _unwritable(path, error) from None
+
+
+def _unwritable(path: Path, error: OSError) -> LabError:
+    return LabError(
+        f"{path} cannot be written ({error.strerror}): free some space or name another --out; what is finished is "
+        "kept, and the same command goes on from there."
+    )
 
 
 def dump(value: Any, indent: int | None = None) -> str:

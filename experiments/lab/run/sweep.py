@@ -1,19 +1,18 @@
-"""A sweep: the same pure function over a table of rows, on every device there is.
+"""A sweep: the same pure function over a table of runs, on every device there is.
 
-The rows of a group differ in numbers alone, so one compiled program serves them all. On CPUs each device, one a
-core, takes one row at a time: `lax.map` inside `shard_map`. On accelerators a device takes many rows at once by
-`vmap`. On one machine, with no more devices than cores, a row's result depends on nothing but the row: not on the rows
-beside it, the number of devices, or which rows an earlier run has finished. That rests on two choices, both tested:
-- a device always gets the same number of rows, which its platform alone decides, the last chunk being filled up by
+The runs of a group differ in numbers alone, so one compiled program serves them all. On CPUs each device, one a
+core, takes one run at a time: `lax.map` inside `shard_map`. On accelerators a device takes many runs at once by
+`vmap`. On one machine, with no more devices than cores, a run's result depends on nothing but the run: not on the runs
+beside it, the number of devices, or which runs an earlier process has finished. That rests on two choices, both tested:
+- a device always gets the same number of runs, which its platform alone decides, the last chunk being filled up by
   repetition, so that there is one program per group and XLA never specialises it to a length;
 - XLA's CPU threads do not share a matrix product (`xla_cpu_multi_thread_eigen`), so no sum is split by their number.
 
-With more devices than cores rows can differ in rounding, because XLA splits elementwise work by the number of its CPU
+With more devices than cores runs can differ in rounding, because XLA splits elementwise work by the number of its CPU
 threads: as many as the cores, or as the devices where those are more. The environment variable NPROC sets another
 least number; `python -m experiments.benchmark scaling` sets it, and its rows are equal.
 
-Nothing crosses devices. Under several processes the mesh holds the devices of all, and each process saves the rows
-that its own have computed.
+Nothing crosses devices. Of several processes each computes every n-th run, on its own devices.
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from experiments.lab.run import memory, processes
+from experiments.lab.run import memory
 from experiments.lab.run.store import Record, RunFolder
 
-_ROWS_AT_ONCE = 64  # of one accelerator
-_AXIS = "rows"
+_RUNS_AT_ONCE = 64  # on one accelerator
+_AXIS = "runs"
 # Level 1 compiles such a program in 60 % of the time of level 2 and runs as fast: its time goes to matrix products.
 CPU_OPTIONS: dict[str, str | bool] = {
     "xla_cpu_multi_thread_eigen": False,
@@ -43,83 +42,76 @@ CPU_OPTIONS: dict[str, str | bool] = {
 }
 
 
-class Programs(memory.Sampled, Protocol):
+class Programs(Protocol):
     """What every kind of group has: `Group` here, and `Loop` of `experiments.lab.run.loop`."""
 
+    @property
+    def runs(self) -> Sequence[Any]:
+        """Runs of the sweep's table that these programs compute."""
+        ...
+
     def programs(self, data: Any) -> Iterator[str]:
-        """The text of each function that XLA compiles for the rows."""
+        """The text of each function that XLA compiles for the runs."""
         ...
 
 
 class Group(NamedTuple):
-    """Rows that one compiled program computes.
+    """Runs that one compiled program computes.
 
     Attributes:
-        name: for people.
-        train: (row, data) -> result; pure, the whole life of one row.
-        rows: pytrees of scalars, one structure and one set of dtypes.
-        to_records: (row, result on the host) -> the records that are kept of it.
+        name: name of the group, for people.
+        train: pure function (run, data) -> result: the whole life of one run.
+        runs: runs of the group, as pytrees of scalars of one structure and one set of dtypes.
+        to_records: function (run, result on the host) -> the records that are kept of the run.
     """
 
     name: str
     train: Callable[[Any, Any], Any]
-    rows: Sequence[Any]
+    runs: Sequence[Any]
     to_records: Callable[[Any, Any], list[Record]]
 
     def programs(self, data: Any) -> Iterator[str]:
         """What XLA is given to compile."""
-        yield jax.jit(self.train).lower(self.rows[0], data).as_text()
-
-    def sample(self, data: Any) -> list[Record]:
-        """The records of its last row, made of ones in place of results; for `experiments.lab.run.memory`."""
-        return self.to_records(self.rows[-1], memory.of_ones(jax.eval_shape(self.train, self.rows[-1], data)))
+        yield jax.jit(self.train).lower(self.runs[0], data).as_text()
 
 
 class Program:
-    """The compiled program of one group: rows in, results out, on all devices of the mesh.
+    """The compiled program of one group: runs in, results out, on all devices of the mesh.
 
     Attributes:
-        group: whose rows it computes.
-        mesh: of the devices, those of all processes.
-        width: how many rows it computes at a time.
-        mine: which of these this process's devices compute.
+        group: group whose runs it computes.
+        width: number of runs that it computes at a time.
     """
 
     def __init__(self, group: Group, data: Any, mesh: Mesh, per_device: int) -> None:
-        self.group, self.mesh = group, mesh
+        self.group = group
         self.width = per_device * mesh.size
         spread, whole = PartitionSpec(_AXIS), PartitionSpec()
         on_cpu = mesh.devices.flat[0].platform == "cpu"
 
-        def compute(rows: Any, data: Any) -> Any:
+        def compute(runs: Any, data: Any) -> Any:
             if on_cpu:
-                return lax.map(lambda row: group.train(row, data), rows)
-            return jax.vmap(group.train, in_axes=(0, None))(rows, data)
+                return lax.map(lambda run: group.train(run, data), runs)
+            return jax.vmap(group.train, in_axes=(0, None))(runs, data)
 
         # Without check_vma, because `train` knows nothing of the mesh: its loops would otherwise need their carries
         # to be marked as varying over it.
         sharded = jax.shard_map(
             compute, mesh=mesh, in_specs=(spread, whole), out_specs=spread, check_vma=False
         )
+        self._sharding = NamedSharding(mesh, spread)
         options = CPU_OPTIONS if on_cpu else {}
-        me = jax.process_index()
-        self.mine = [
-            place for place in range(self.width) if mesh.devices.flat[place // per_device].process_index == me
-        ]
-        self._rows_sharding = NamedSharding(mesh, spread)
-        rows = self._place(group.rows[:1])
-        self._compiled = jax.jit(sharded).lower(rows, data).compile(compiler_options=options)
-        analysis = self._compiled.memory_analysis()
-        if analysis is not None:  # the data is on the devices already, and results are small
-            memory.check_program(group.name, analysis.temp_size_in_bytes, mesh.local_devices)
+        lowered = jax.jit(sharded).lower(self._place(group.runs[:1]), data)
+        self._compiled = lowered.compile(compiler_options=options)
+        memory.check(group.name, self._compiled, list(mesh.devices.flat))
 
-    def __call__(self, rows: Sequence[Any], data: Any) -> Any:
-        """The results of up to `width` rows, along the first axis; dispatched, not waited for."""
-        return self._compiled(self._place(rows), data)
+    def __call__(self, runs: Sequence[Any], data: Any) -> Any:
+        """The results of up to `width` runs, along the first axis; dispatched, not waited for."""
+        return self._compiled(self._place(runs), data)
 
-    def _place(self, rows: Sequence[Any]) -> Any:
-        filled = [*rows, *itertools.repeat(rows[-1], self.width - len(rows))]
-        return jax.tree.map(lambda *scalars: _put(np.stack(scalars), self._rows_sharding), *filled)
+    def _place(self, runs: Sequence[Any]) -> Any:
+        filled = [*runs, *itertools.repeat(runs[-1], self.width - len(runs))]
+        return jax.tree.map(lambda *scalars: jax.device_put(np.stack(scalars), self._sharding), *filled)
 
 
 def compile_groups(
@@ -128,22 +120,21 @@ def compile_groups(
     """The groups' programs, compiled side by side, and the data placed on every device.
 
     Args:
-        groups: to compile.
-        data: passed to every `train` as an argument: closed over, it would be folded into the program as a constant.
-        devices: of the mesh; all by default.
-        per_device: how many rows a device is given at a time: 1 on CPUs and 64 on accelerators by default.
+        groups: groups to compile.
+        data: argument of every `train`: closed over, it would be folded into the program as a constant.
+        devices: devices of the mesh; all of this process by default.
+        per_device: number of runs that a device is given at a time: 1 on CPUs and 64 on accelerators by default.
     """
-    mesh = Mesh(np.array(devices if devices is not None else jax.devices()), (_AXIS,))
+    mesh = Mesh(np.array(devices if devices is not None else jax.local_devices()), (_AXIS,))
     if per_device is None:
-        per_device = 1 if mesh.devices.flat[0].platform == "cpu" else _ROWS_AT_ONCE
-    everywhere = NamedSharding(mesh, PartitionSpec())
-    data = jax.tree.map(lambda array: _put(np.asarray(array), everywhere), data)
+        per_device = 1 if mesh.devices.flat[0].platform == "cpu" else _RUNS_AT_ONCE
+    data = jax.device_put(data, NamedSharding(mesh, PartitionSpec()))
     with ThreadPoolExecutor(max(len(groups), 1)) as pool:
         return list(pool.map(lambda group: Program(group, data, mesh, per_device), groups)), data
 
 
 def fingerprint(groups: Sequence[Programs], data: Any) -> dict[str, str]:
-    """What determines the rows beside the configuration: the programs themselves, and what compiles them.
+    """What determines the runs beside the configuration: the programs themselves, and what compiles them.
 
     A change of the model, the optimiser's package or the measures changes the program and thus this; a change of a
     plot does not.
@@ -167,33 +158,28 @@ def sweep(
     *,
     devices: Sequence[Any] | None = None,
     per_device: int | None = None,
-) -> list[Record]:
-    """Computes the rows that the folder lacks and returns the records of all, in the order of the groups' rows.
+) -> None:
+    """Computes those runs of this process that the folder lacks.
 
     Args:
-        groups: whose rows, one after the other, are the sweep's.
-        data: given to every `train`.
-        folder: where finished rows are kept.
-        advance: told how many more rows are finished.
-        devices: of the mesh; all by default.
+        groups: groups whose runs, one after the other, are the sweep's.
+        data: argument of every `train`.
+        folder: folder in which finished runs are kept.
+        advance: function that is told how many more runs are finished.
+        devices: devices of the mesh; all of this process by default.
         per_device: see `compile_groups`.
     """
-    firsts = itertools.accumulate((len(group.rows) for group in groups), initial=0)
+    firsts = itertools.accumulate((len(group.runs) for group in groups), initial=0)
     todo = []
     for group, first in zip(groups, firsts, strict=False):
-        rows = [row for row in range(len(group.rows)) if first + row not in folder.finished]
-        if rows:
-            todo.append((group, first, rows))
-    memory.check_records([(group, len(rows)) for group, _, rows in todo], data)
+        runs = [run for run in range(len(group.runs)) if folder.lacks(first + run)]
+        if runs:
+            todo.append((group, first, runs))
     programs, data = compile_groups(
         [group for group, _, _ in todo], data, devices=devices, per_device=per_device
     )
-    for program, (_, first, rows) in zip(programs, todo, strict=True):
-        execute(program, data, folder, advance, first, rows)
-    if jax.process_count() > 1:
-        processes.meet("all rows are computed")
-        folder.load()
-    return folder.assemble() if processes.leads() else folder.records()
+    for program, (_, first, runs) in zip(programs, todo, strict=True):
+        execute(program, data, folder, advance, first, runs)
 
 
 def execute(
@@ -202,51 +188,34 @@ def execute(
     folder: RunFolder,
     advance: Callable[[int], None],
     first: int,
-    rows: Sequence[int],
+    runs: Sequence[int],
 ) -> None:
-    """Computes some rows of a program's group and saves them, chunk by chunk.
+    """Computes some runs of a program's group and saves them.
 
     Args:
-        program: of the group.
-        data: as `compile_groups` has placed it.
-        folder: where the rows are kept.
-        advance: told how many more rows are finished.
-        first: the place of the group's first row in the sweep.
-        rows: the rows' places in the group.
+        program: program of the group.
+        data: data as `compile_groups` has placed it.
+        folder: folder in which finished runs are kept.
+        advance: function that is told how many more runs are finished.
+        first: place of the group's first run in the sweep.
+        runs: places of the runs in the group.
     """
     group = program.group
 
     def keep(chunk: Sequence[int], result: Any) -> None:
-        host = jax.tree.map(_local, result)
-        kept = {}
-        for local, place in enumerate(program.mine):
-            if place < len(chunk):
-                row = chunk[place]
-                kept[first + row] = group.to_records(
-                    group.rows[row], jax.tree.map(operator.itemgetter(local), host)
-                )
-        if kept:
-            folder.save(kept)
-        advance(len(chunk))
+        host = jax.device_get(result)
+        for place, run in enumerate(chunk):
+            records = group.to_records(group.runs[run], jax.tree.map(operator.itemgetter(place), host))
+            folder.save(first + run, records)
+            advance(1)
 
     # One chunk ahead: the devices compute the next while the host writes the last.
     waiting: tuple[Sequence[int], Any] | None = None
-    for begin in range(0, len(rows), program.width):
-        chunk = rows[begin : begin + program.width]
-        result = program([group.rows[row] for row in chunk], data)
+    for begin in range(0, len(runs), program.width):
+        chunk = runs[begin : begin + program.width]
+        result = program([group.runs[run] for run in chunk], data)
         if waiting is not None:
             keep(*waiting)
         waiting = (chunk, result)
     if waiting is not None:
         keep(*waiting)
-
-
-def _put(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
-    """The array on the devices, of which each process places its own part."""
-    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
-
-
-def _local(result: jax.Array) -> np.ndarray:
-    """The rows of a result that this process's devices hold, in order."""
-    shards = sorted(result.addressable_shards, key=lambda shard: shard.index[0].start or 0)
-    return np.concatenate([np.asarray(shard.data) for shard in shards])

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.lab.analysis.statistics import Estimate
+from experiments.lab.analysis import Cell, Estimate, Measure, Of, Runs
 from experiments.lab.run.store import write
 
 if TYPE_CHECKING:
@@ -24,6 +24,20 @@ INK, SOFT, LINE = "#1b1f24", "#5b6570", "#d9dee3"
 # Okabe and Ito's palette, which colour-blind readers tell apart; vermilion is kept for ReLU.
 _RELU, _LEAKY = "#D55E00", ("#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#666666")
 _MARKERS = "os^DvPX"
+# The same activation has the same colour in every plot of arms that bear a name.
+COLORS = {
+    "relu": _RELU,
+    "leaky_0.01": "#0072B2",
+    "leaky_0.2": "#009E73",
+    "prelu": "#CC79A7",
+    "relu_redo": "#CC79A7",
+    "leaky_0.2_leaky_he": "#E69F00",
+    "discriminator_0.01": "#56B4E9",
+    "discriminator_0.2": "#0072B2",
+    "generator_0.01": "#E69F00",
+    "generator_0.2": "#CC79A7",
+    "both_0.2": "#009E73",
+}
 _STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 10,
@@ -103,7 +117,9 @@ def save(figure: Figure, path: Path) -> None:
 def line_with_band(
     axes: Axes, x: Sequence[float], estimates: Sequence[Estimate], style: dict[str, Any]
 ) -> None:
-    """A line through the means with the 95 % intervals as a band."""
+    """A line through the means with the 95 % intervals as a band; nothing where there are no means."""
+    if not estimates:
+        return
     mean = np.array([estimate.mean for estimate in estimates])
     half = np.nan_to_num([estimate.half_width for estimate in estimates])
     axes.fill_between(x, mean - half, mean + half, color=style["color"], alpha=0.15, linewidth=0)
@@ -130,9 +146,73 @@ def points_with_bars(
     )
 
 
-def legend(figure: Figure, axes: Axes) -> None:
-    """The legend of one panel, in a line at the top right of the figure."""
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="upper right", ncols=len(labels), fontsize=10, handlelength=1.6, frameon=False
-    )
+def curves(
+    axes: Axes,
+    runs: Runs,
+    setting: Cell,
+    of: Of,
+    styles: Mapping[Any, dict[str, Any]],
+    scale: float = 1.0,
+) -> None:
+    """A measure of the records over the steps: a line with its band for each arm that has a run."""
+    for arm, style in styles.items():
+        steps, found = runs.curve((*setting, arm), of)
+        line_with_band(axes, steps, [one.scaled(scale) for one in found], style)
+
+
+def differences(
+    panels: Sequence[Axes], runs: Runs, measures: Sequence[Measure], cells: Mapping[Cell, tuple[str, str]]
+) -> None:
+    """Differences from the baseline, a panel for each measure and a line for each cell from the top down.
+
+    Points with the corrected interval as a bar, hollow where no difference is shown.
+
+    Args:
+        panels: axes of one row, (measures,), which share their y axis.
+        runs: runs that are compared.
+        measures: measures that are compared, (measures,).
+        cells: label and colour of each cell.
+    """
+    for panel, measure in zip(panels, measures, strict=True):
+        panel.axvline(0, color=SOFT, linewidth=1)
+        for place, (cell, (_, color)) in enumerate(cells.items()):
+            found = runs.difference(cell, measure).scaled(measure.scale)
+            if found.values < 3:
+                at: Any = {
+                    "xycoords": ("axes fraction", "data"),
+                    "va": "center",
+                    "color": SOFT,
+                    "fontsize": 8,
+                }
+                panel.annotate("too few pairs", (0.02, place), **at)
+                continue
+            panel.errorbar(
+                found.mean,
+                place,
+                xerr=found.half_width,
+                fmt="o",
+                color=color,
+                markerfacecolor=color if found.shown else "white",
+                markersize=5.5,
+                elinewidth=1.3,
+            )
+        panel.set_yticks(range(len(cells)), [label for label, _ in cells.values()])
+        panel.set_ylim(len(cells) - 0.4, -0.6)
+
+
+def legend(figure: Figure) -> None:
+    """The legend of all panels, each label once, in a line at the top right of the figure."""
+    found: dict[str, Any] = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    if found:
+        figure.legend(
+            [*found.values()],
+            [*found],
+            loc="upper right",
+            ncols=len(found),
+            fontsize=10,
+            handlelength=1.6,
+            frameon=False,
+        )

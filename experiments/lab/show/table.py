@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import NamedTuple
 
 from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
+
+from experiments.lab.analysis import DASH, Finding
 
 _WIDTH = 100  # columns, where there is no terminal to ask
 
@@ -18,11 +20,11 @@ class Table(NamedTuple):
     """Cells of text under a header.
 
     Attributes:
-        title: one line.
-        header: the columns' names; a line break splits one in the terminal.
-        rows: the cells, of the header's length.
-        text_columns: how many columns from the left hold text; the others hold figures and are set to the right.
-        sections: how many rows stand together; a line or a gap divides them from the next. 0 for none.
+        title: title of one line.
+        header: names of the columns, (columns,); a line break splits one in the terminal.
+        rows: lines of cells, (rows, columns).
+        text_columns: number of columns from the left that hold text; the others hold figures and are set to the right.
+        sections: number of rows that stand together, with a line or a gap before the next; 0 for none.
         notes: sentences under the table.
     """
 
@@ -35,12 +37,8 @@ class Table(NamedTuple):
 
     def to_markdown(self) -> str:
         """A GitHub table under a bold title."""
-        align = [":--" if column < self.text_columns else "--:" for column in range(len(self.header))]
-        lines = [[name.replace("\n", " ") for name in self.header], align, *self.rows]
-        table = "\n".join(
-            "| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines
-        )
-        return "\n\n".join([f"**{self.title}**", table, *self.notes]) + "\n"
+        lines = markdown(self.header, self.rows, self.text_columns)
+        return "\n\n".join([f"**{self.title}**", "\n".join(lines), *self.notes]) + "\n"
 
     def to_html(self) -> str:
         """A table element with its caption; every text escaped."""
@@ -82,3 +80,20 @@ class Table(NamedTuple):
 
     def _begins_section(self, row: int) -> bool:
         return bool(self.sections) and row % self.sections == 0
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]], text_columns: int = 1) -> list[str]:
+    """The lines of a GitHub table; the columns after the text columns hold figures and are set to the right."""
+    align = [":--" if column < text_columns else "--:" for column in range(len(header))]
+    lines = [[name.replace("\n", " ") for name in header], align, *rows]
+    return ["| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines]
+
+
+def verdict_table(title: str, findings: Sequence[Finding], notes: Sequence[str] = ()) -> Table:
+    """What, published, ours with its interval, verdict."""
+    lines = []
+    for finding in findings:
+        ours, digits = finding.ours.scaled(finding.scale), finding.digits
+        mean = f"{ours.mean:.{digits}f}" if finding.verdict != "not measured" else DASH
+        lines.append([finding.what, finding.published, mean, ours.interval(digits), finding.verdict])
+    return Table(title, ["", "published", "ours", "95 % interval", "verdict"], lines, notes=notes)

@@ -1,0 +1,139 @@
+"""Faults of the tracing: an equation left out, a loop turned round, a layer taken for a minibatch, ..."""
+
+from tests.mutation.fault import Fault
+
+LOOPS = "tracing/test_loops.py"
+SHARDS = "tracing/test_shards_units.py"
+LOOK_ALIKES = "tracing/test_look_alikes.py::test_look_alikes_are_not_activations"
+SWAP = "tracing/test_swap.py"
+ROWS = f"{LOOPS}::test_layers_have_rows_and_time_and_minibatches_do_not"
+SPREAD = f"{SHARDS}::test_units_spread_over_shards_are_those_of_the_whole_layer"
+
+TRACING = [
+    Fault(
+        "what a swapped activation is made of is left out though it is used elsewhere",
+        "_tracing/_replay.py",
+        "elif index in inner and not needed.intersection(eqn.outvars):",
+        "elif index in inner:",
+        f"{SWAP}::test_a_part_that_is_used_elsewhere_is_still_computed",
+    ),
+    Fault(
+        "a site that was not reached counts as reached",
+        "_tracing/_replay.py",
+        "Reached(jnp.zeros(front, jnp.int32), record)",
+        "Reached(jnp.ones(front, jnp.int32), record)",
+        "tracing/test_branches.py::test_a_switch_and_branches_without_sites",
+    ),
+    Fault(
+        "the record of a step that was not reached takes the place of an older one",
+        "_tracing/_replay.py",
+        "jnp.where(newer.times == 0, old, jnp.where(older.times == 0, new, both))",
+        "jnp.where(older.times == 0, new, both)",
+        "tracing/test_branches.py::test_a_step_that_is_not_reached_leaves_the_merged_record_alone",
+    ),
+    Fault(
+        "the gradient flows through the records",
+        "_tracing/_visitor.py",
+        "jax.tree.map(jax.lax.stop_gradient, visit)",
+        "visit",
+        "tracing/test_observe.py::test_no_gradient_flows_through_a_record",
+    ),
+    Fault(
+        "a scan backwards is replayed forwards",
+        "_tracing/_jax_internals.py",
+        '"reverse": p["reverse"]',
+        '"reverse": False',
+        f"{LOOPS}::test_a_scan_stacks_records_per_step",
+    ),
+    Fault(
+        "the weights of every product are its second input",
+        "_tracing/_constructs.py",
+        "return 0 if len(internals.shape_of(eqn.invars[1])) - 1 in contracted else 1",
+        "return 1",
+        ROWS,
+    ),
+    Fault(
+        "a scan that trains may be one over layers",
+        "_tracing/_constructs.py",
+        "internals.is_backward(eqn) or any(",
+        "any(",
+        ROWS,
+    ),
+    Fault(
+        "a fori_loop over layers is not told by its counter",
+        "_tracing/_constructs.py",
+        "and depends.get(after) == {before}",
+        "and depends.get(after) == set()",
+        f"{LOOPS}::test_layers_that_a_loop_takes_by_number_are_layers",
+    ),
+    Fault(
+        "an activation under a custom rule may be replaced",
+        "_tracing/_constructs.py",
+        'fixed=f"the {rule} rule of {name} is the derivative of the function as it is",',
+        "",
+        f"{SWAP}::test_an_activation_under_a_custom_rule_is_not_replaced_behind_its_back",
+    ),
+    Fault(
+        "shards with weights of their own hold other samples",
+        "_tracing/_sharding.py",
+        "and not (is_product and WHOLE in states.values())",
+        "",
+        f"{SHARDS}::test_experts_of_their_own_weights_are_other_units",
+    ),
+    Fault(
+        "copies of the same samples are counted once for each shard",
+        "_tracing/_sharding.py",
+        "copies = axes - samples - placement.keys() - branching",
+        "copies: frozenset[str] = frozenset()",
+        SPREAD,
+    ),
+    Fault(
+        "a part of a merged dimension is taken for all of it",
+        "_tracing/_sharding.py",
+        "return e if e < len(new) - 1 else DOUBTFUL",
+        "return e",
+        f"{SHARDS}::test_units_that_may_be_spread_in_an_unknown_way_are_opaque",
+    ),
+    Fault(
+        "a guard against 0 is a relu",
+        "_tracing/_activations.py",
+        "bool(np.all(close)) and bool(np.all(v[formula == 0] == 0))",
+        "bool(np.all(close))",
+        LOOK_ALIKES,
+    ),
+    Fault(
+        "an activation is one of its farthest ancestor",
+        "_tracing/_recognise.py",
+        "key=lambda z: self.made_by.get(z, -1), reverse=True",
+        "key=lambda z: self.made_by.get(z, -1)",
+        f"{SWAP}::test_errors_are_one_sentence",
+    ),
+    Fault(
+        "the variance guard of a norm is a relu",
+        "_tracing/_recognise.py",
+        '_ROOTS = frozenset({"sqrt", "rsqrt", "log"})',
+        '_ROOTS = frozenset({"log"})',
+        LOOK_ALIKES,
+    ),
+    Fault(
+        "the inside of JAX's own functions holds sites",
+        "_tracing/_plan.py",
+        "own = internals.is_plumbing(inner.jaxpr) and (scope.plumbing or name in CALLS)",
+        "own = False",
+        LOOK_ALIKES,
+    ),
+    Fault(
+        "an activation is replaced without its backward pass",
+        "_tracing/_plan.py",
+        "fixed=scope.fixed or UNDER_DERIVATIVE * differentiated",
+        "fixed=scope.fixed",
+        "tracing/test_swap_derivatives.py::test_every_way_to_a_derivative_is_refused",
+    ),
+    Fault(
+        "what a call changes in an NNX module is lost",
+        "_tracing/_trace.py",
+        "if self._modules and write_back:",
+        "if self._modules and not write_back:",
+        "tracing/test_nnx.py::test_nnx_modules_keep_their_state_updates",
+    ),
+]
