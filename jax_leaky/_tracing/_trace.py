@@ -27,6 +27,7 @@ class Traced:
 
     Attributes:
         who: name of the public function that asks, for messages.
+        plan: the function's jaxpr with what replay does there; None where replay does not work with this JAX.
         sites: activations of the function.
         hides: whether the function takes a derivative itself that may hold activations not recognised there: JAX
             writes some of them down in other equations than those of the function.
@@ -60,7 +61,7 @@ class Traced:
             raise TypeError(f"{who}: fn must be callable, got {type(fn).__name__}.")
         self.who = who
         self._modules: list[Any] = []
-        self._plan: Plan | None = None
+        self.plan: Plan | None = None
         self.hides = False
         self._unobserved = functools.partial(fn, *args, **kwargs)
         name = _name(fn)
@@ -86,14 +87,14 @@ class Traced:
         self._has_effects = bool(closed.effects)
         samples = (sample_axes,) if isinstance(sample_axes, str) else sample_axes or ()
         planner = Planner()
-        self._plan = planner.plan(
+        self.plan = planner.plan(
             internals.without_dead_code(closed), Scope(choices=Choices(scan_rows, frozenset(samples)))
         )
         if unknown := sorted(set(samples) - planner.mesh_axes):
             held = f"over {', '.join(sorted(planner.mesh_axes))}" if planner.mesh_axes else "in it"
             raise ValueError(f"{who}: sample_axes names {unknown[0]!r}, but {name} has shard_maps {held}.")
         self.hides = planner.hides
-        self.sites = SiteList((spot.site for spot in self._plan.all_spots), planner.opaque)
+        self.sites = SiteList((spot.site for spot in self.plan.all_spots), planner.opaque)
 
     def run(self, visitor: Visitor, *, write_back: bool = True) -> tuple[Any, Records]:
         """The function's result and the records, in the order of the program.
@@ -109,17 +110,17 @@ class Traced:
 
     def run_pure(self, visitor: Visitor) -> tuple[Any, Any, Records]:
         """The function's result, the state in which the call leaves NNX modules (for `write_back`), and the records."""
-        if self._plan is None:
+        if self.plan is None:
             return self._unobserved(), None, {}
         if visitor.only_records and not self._has_effects and not internals.is_staging():
             # Run at once, JAX compiles some functions as one (jnp.var, the gradient of a matrix product) whose
             # equations, run one by one, may round otherwise. So the function runs itself, and replay runs beside it,
             # before it: the function may donate its arguments.
             still = [jax.lax.stop_gradient(leaf) for leaf in self._dynamic]
-            _, records = replay(self._plan, visitor, still)
+            _, records = replay(self.plan, visitor, still)
             result, state = self._call()
         else:
-            arrays, records = replay(self._plan, visitor, self._dynamic)
+            arrays, records = replay(self.plan, visitor, self._dynamic)
             result, state = self._result.rebuilt(arrays)
         ordered = {name: records[name] for name in self.sites.names if name in records}
         # remat gives constants back as NumPy arrays

@@ -123,9 +123,9 @@ class Flow:
             body = program.body(program.inner(eqn)) if inner is None else inner.body
             return self.walk(body, inner, operands, steps, wanted)
         if name == "cond":
-            return self._cond(
-                eqn, operands, program.plans(plan, index, len(eqn.params["branches"])), steps, wanted
-            )
+            branches = program.branches(eqn)
+            plans = program.plans(plan, index, len(branches))
+            return self._cond(branches, operands, plans, steps, wanted)
         if name == "scan":
             (inner,) = program.plans(plan, index, 1)
             return self._scan(eqn, operands, inner, steps, wanted)
@@ -136,7 +136,7 @@ class Flow:
 
     def _cond(
         self,
-        eqn: Any,
+        branches: Sequence[Any],
         operands: list[Value],
         plans: Sequence[program.Plan | None],
         steps: tuple[int | None, ...],
@@ -144,7 +144,7 @@ class Flow:
     ) -> list[Value]:
         which, *arguments = operands
         results = []
-        for number, (jaxpr, plan) in enumerate(zip(eqn.params["branches"], plans, strict=True)):
+        for number, (jaxpr, plan) in enumerate(zip(branches, plans, strict=True)):
             if which.known is not None and number != np.clip(which.known, 0, len(plans) - 1):
                 continue
             body = program.body(jaxpr) if plan is None else plan.body
@@ -162,21 +162,19 @@ class Flow:
         steps: tuple[int | None, ...],
         wanted: list[bool],
     ) -> list[Value]:
-        consts, carried = program.scan_split(eqn)
-        held, carry, stepwise = (
-            operands[:consts],
-            operands[consts : consts + carried],
-            operands[consts + carried :],
-        )
-        body = program.body(eqn.params["jaxpr"]) if plan is None else plan.body
-        length = eqn.params["length"]
+        loop = program.scan(eqn)
+        carried = loop.carried
+        held, moving = operands[: loop.consts], operands[loop.consts :]
+        carry, stepwise = moving[:carried], moving[carried:]
+        body = program.body(loop.jaxpr) if plan is None else plan.body
         together = [self.operations.first_axis(operand) for operand in stepwise]
         over_layers = plan is not None and any(
             spot.site.loops[len(steps)].over_layers for spot in plan.all_spots
         )
         needed = [True] * carried + wanted[carried:]
         if over_layers or not all(uniform for _, uniform in together):
-            return self._unrolled(eqn, body, plan, (held, carry, stepwise), steps, needed)
+            order = range(loop.length)[:: -1 if loop.options["reverse"] else 1]
+            return self._unrolled(order, body, plan, (held, carry, stepwise), steps, needed)
         each = [value for value, _ in together]
 
         def step(state: list[Value]) -> list[Value]:
@@ -184,14 +182,14 @@ class Flow:
 
         outputs = self._settled(step, carry)
         stacked = [
-            output.moved(lambda part: np.broadcast_to(part, (length, *part.shape)))
+            output.moved(lambda part: np.broadcast_to(part, (loop.length, *part.shape)))
             for output in outputs[carried:]
         ]
         return [*outputs[:carried], *stacked]
 
     def _unrolled(
         self,
-        eqn: Any,
+        order: Sequence[int],
         body: Any,
         plan: program.Plan | None,
         operands: tuple[list[Value], list[Value], list[Value]],
@@ -199,9 +197,8 @@ class Flow:
         needed: list[bool],
     ) -> list[Value]:
         held, carry, stepwise = operands
-        length = eqn.params["length"]
-        rows: list[list[Value]] = [[] for _ in range(length)]
-        for step in range(length)[:: -1 if eqn.params["reverse"] else 1]:
+        rows: list[list[Value]] = [[] for _ in order]
+        for step in order:
             each = [operand.at(0, step) for operand in stepwise]
             outputs = self.walk(body, plan, [*held, *carry, *each], (*steps, step), needed)
             carry, rows[step] = outputs[: len(carry)], outputs[len(carry) :]
@@ -215,14 +212,11 @@ class Flow:
     def _while(
         self, eqn: Any, operands: list[Value], plan: program.Plan | None, steps: tuple[int | None, ...]
     ) -> list[Value]:
-        tested, held = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
-        test, constants, carry = (
-            operands[:tested],
-            operands[tested : tested + held],
-            operands[tested + held :],
-        )
-        body = program.body(eqn.params["body_jaxpr"]) if plan is None else plan.body
-        condition = program.body(eqn.params["cond_jaxpr"])
+        loop = program.while_loop(eqn)
+        test, others = operands[: loop.tested], operands[loop.tested :]
+        constants, carry = others[: loop.held], others[loop.held :]
+        body = program.body(loop.step) if plan is None else plan.body
+        condition = program.body(loop.test)
 
         def step(state: list[Value]) -> list[Value]:
             return self.walk(body, plan, [*constants, *state], steps, [True] * len(state))

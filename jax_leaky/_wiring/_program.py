@@ -11,16 +11,16 @@ import numpy as np
 
 from jax_leaky._tracing import Site, Traced
 from jax_leaky._tracing import _jax_internals as internals
-
-Plan = Any
-"""What tracing found in one jaxpr: `body`, `spots` (sites by index of their last equation), `regions`, `all_spots`."""
+from jax_leaky._tracing._program import Plan as Plan
 
 CALLS = frozenset({"jit", "closed_call", "remat2", "custom_jvp_call", "custom_vjp_call"})
 """Equations whose one inner jaxpr takes their own inputs and gives their outputs."""
 
 body = internals.body
 is_literal = internals.is_literal
-scan_split = internals.scan_split
+scan = internals.scan
+while_loop = internals.while_loop
+branches = internals.branches
 
 
 class Program:
@@ -48,9 +48,9 @@ class Program:
         shapes = jax.tree.map(_shape, params)
         args, kwargs = jax.tree.map(_traceable, (tuple(args), kwargs))
         traced = Traced("wiring", fn, (shapes, *args), kwargs)
-        if traced._plan is None:
+        if traced.plan is None:
             raise ValueError(f"wiring does not know the jaxprs of JAX {jax.__version__}.")
-        self.plan: Plan = traced._plan
+        self.plan = traced.plan
         self.sites: tuple[Site, ...] = tuple(traced.sites)
 
 
@@ -77,13 +77,13 @@ def _traceable(leaf: Any) -> Any:
     return _shape(leaf) if isinstance(leaf, np.ndarray) and leaf.ndim else leaf
 
 
-def inner(eqn: Any) -> Any:
+def inner(eqn: internals.Equation) -> internals.Jaxpr | internals.ClosedJaxpr:
     """The jaxpr of a call."""
     (jaxpr,) = internals.inner_jaxprs(eqn)
     return jaxpr
 
 
-def plans(plan: Plan, index: int, count: int) -> Sequence[Plan | None]:
+def plans(plan: Plan | None, index: int, count: int) -> Sequence[Plan | None]:
     """What tracing found in the jaxprs inside an equation; None where it found nothing."""
     region = None if plan is None else plan.regions.get(index)
     return [None] * count if region is None else region.plans
