@@ -38,11 +38,13 @@ class Truth(NamedTuple):
 class Oracle:
     def __init__(self, network, seed=0):
         self.network = network
+        # JAX remembers the dtype of an array that a jit has closed over, here float64 for the rest of the process.
+        self.x = jax.tree.map(np.array, network.x)
         leaves, self.structure = jax.tree.flatten(network.params)
         self.shapes = [leaf.shape for leaf in leaves]
         self.params = np.concatenate([np.asarray(leaf).ravel() for leaf in leaves])
         act = Fixed()
-        jax.eval_shape(lambda p: network.apply(self.unravel(p), network.x, act), self.params)
+        jax.eval_shape(lambda p: network.apply(self.unravel(p), self.x, act), self.params)
         rng = np.random.default_rng(seed)
         self.outputs = {name: [rng.normal(size=z.shape) for z in calls] for name, calls in act.inputs.items()}
         self.other = {name: [rng.normal(size=z.shape) for z in calls] for name, calls in act.inputs.items()}
@@ -59,7 +61,7 @@ class Oracle:
 
     def _all(self, params, outputs):
         act = Fixed(outputs)
-        out = self.network.apply(self.unravel(params), self.network.x, act)
+        out = self.network.apply(self.unravel(params), self.x, act)
         zs = [z.ravel() for calls in act.inputs.values() for z in calls]
         return jnp.concatenate([*zs, *(leaf.ravel() for leaf in jax.tree.leaves(out))])
 

@@ -67,9 +67,13 @@ def test_transformers():
 @pytest.mark.parametrize(
     ("cell", "reasons"),
     [
-        (nn.SimpleCell, ["the function's output"]),
+        pytest.param(nn.SimpleCell, ["the function's output"], marks=pytest.mark.slow),
         (nn.GRUCell, ["no weights between", "summed with something else", "the function's output"]),
-        (nn.OptimizedLSTMCell, [*["no weights between"] * 3, *["the function's output"] * 2]),
+        pytest.param(
+            nn.OptimizedLSTMCell,
+            [*["no weights between"] * 3, *["the function's output"] * 2],
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_recurrent_cells_whose_states_are_the_output(cell, reasons):
@@ -92,6 +96,7 @@ def test_a_recurrent_network_with_a_head():
     assert all("tanh_1 with no weights between" in reasons[name] for name in ("sigmoid", "sigmoid_1", "tanh"))
 
 
+@pytest.mark.slow
 def test_a_residual_network():
     from experiments.image_classification.resnet import ResNet
 
@@ -102,6 +107,7 @@ def test_a_residual_network():
     assert clear == [False, True, True, True, True]
 
 
+@pytest.mark.slow
 def test_an_nnx_module_is_recycled():
     class Net(nnx.Module):
         def __init__(self, rngs):
@@ -126,10 +132,13 @@ def test_an_nnx_module_is_recycled():
     state = wires.restart(optimizer, optimizer.init(params), after, mask)
     assert jax.tree.structure(state) == jax.tree.structure(optimizer.init(params))
     nnx.update(model, after)
+
+
+def test_an_nnx_module_in_the_place_of_its_arrays_is_refused():
     with pytest.raises(
         TypeError, match=r"wiring: params holds an NNX module: give the state that nnx.split makes"
     ):
-        wiring(lambda model, x: model(x), model, x)
+        wiring(lambda model, x: model(x), nnx.Linear(1, 2, rngs=nnx.Rngs(0)), jnp.ones((2, 1)))
 
 
 def test_a_shard_map_is_not_entered():

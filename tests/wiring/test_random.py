@@ -4,6 +4,7 @@ import hypothesis
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import strategies as st
 from jax import lax
 
@@ -160,6 +161,7 @@ def hostile_networks(draw):
     )
 
 
+@pytest.mark.slow
 @hypothesis.settings(max_examples=10, deadline=None, derandomize=True, database=None)
 @hypothesis.given(hostile_networks())
 def test_what_mixes_units_is_told_or_harmless(network):

@@ -52,7 +52,12 @@ OPTIMISERS = {
 }
 
 
-@pytest.mark.parametrize("name", OPTIMISERS)
+ALWAYS = {"adam", "adamw", "sgd with momentum"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in ALWAYS else pytest.mark.slow) for name in OPTIMISERS]
+)
 def test_entries_are_as_init_gives_them_and_all_others_untouched(name):
     optimizer = OPTIMISERS[name]
 
@@ -96,6 +101,7 @@ def _arrays(state):
     ]
 
 
+@pytest.mark.slow
 def test_factored_moments_and_counts_stay():
     # A moment that is the outer product of a row and a column has no place per entry.
     optimizer = optax.adafactor(0.1, min_dim_size_to_factor=2)
@@ -112,6 +118,7 @@ def test_factored_moments_and_counts_stay():
     assert factored.count == before.count == 1
 
 
+@pytest.mark.slow
 def test_a_bare_array_of_parameters():
     w = jnp.ones((3, 3))
     wires = wiring(lambda w, x: relu("h", x @ w).sum(), w, jnp.ones((1, 3)))

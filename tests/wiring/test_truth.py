@@ -59,7 +59,29 @@ def check(network, wires, site, name, oracle):
         np.testing.assert_array_equal(oracle.run(fresh)[others], quiet[others])
 
 
-@pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.name)
+ALWAYS = {
+    "mlp",
+    "conv_flatten_dense_channels_last",
+    "conv_flatten_dense_channels_first",
+    "split_slice_pad_reverse_and_transpose",
+    "gated_units",
+    "a_residual_stream",
+    "a_recurrent_cell",
+    "a_scan_over_layers",
+    "tied_weights",
+    "calls_of_every_kind",
+    "a_branch_that_data_choose",
+    "layers_used_twice_and_an_activation_at_the_end",
+}
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        pytest.param(network, id=network.name, marks=[] if network.name in ALWAYS else pytest.mark.slow)
+        for network in NETWORKS
+    ],
+)
 def test_of_each_network(network):
     with jax.enable_x64(True):
         wires = wired(network)
