@@ -13,9 +13,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from jax_leaky._wiring._mixing import Mixing
 from jax_leaky._wiring._products import convolution, dot, window_taps
-from jax_leaky._wiring._records import Records
-from jax_leaky._wiring._sets import EMPTY, EVERYTHING, Labels, compressed, distinct
+from jax_leaky._wiring._sets import EMPTY, EVERYTHING, Labels, compressed
 from jax_leaky._wiring._values import MOVEMENTS, Value, full, movement, unlabelled, value
 
 LARGEST_KNOWN = 1 << 20
@@ -64,16 +64,8 @@ _ARITHMETIC: dict[str, Callable[..., Any]] = {
 """The operations by which programs compute indices and masks."""
 
 
-class Operations:
-    """The operations, with the records that they write.
-
-    Args:
-        records: where paths end.
-    """
-
-    def __init__(self, records: Records) -> None:
-        self.records = records
-        self.sets = records.sets
+class Operations(Mixing):
+    """The operations, with the records that they write."""
 
     def apply(self, eqn: Any, operands: Sequence[Value]) -> list[Value]:
         """The results of an equation that holds no other jaxpr."""
@@ -100,62 +92,10 @@ class Operations:
             axes = eqn.params["axes"]
             return [self.reduced(operands[0], axes, name, vanishes=not name.startswith("arg"))]
         if name in CUMULATIVE:
-            return [self._along(operands[0], eqn.params["axis"], name)]
+            return [self.along(operands[0], eqn.params["axis"], name)]
         if name in WINDOWS:
             return [self._windows(eqn, operands[0], name)]
         return self.unknown(name, operands, shapes)
-
-    def unknown(self, name: str, operands: Sequence[Value], shapes: Sequence[tuple[int, ...]]) -> list[Value]:
-        """The results of an operation of which nothing is known."""
-        labels = [part for operand in operands for part in (operand.direct, operand.mixed)]
-        everything = self.sets.together(np.concatenate([distinct(part) for part in labels] or [[EMPTY]]))
-        self.records.mix(np.array([everything]), name)
-        self.meet(operands, always=True)
-        data = any(operand.data for operand in operands) or bool(everything)
-        return [Value(full(EMPTY, s), full(everything, s), full(EMPTY, s), data) for s in shapes]
-
-    def mixed_in(self, result: Value, causes: Sequence[Value], name: str) -> Value:
-        """A value whose choice, not its elements, depends on others (a branch taken, a number of steps)."""
-        if not any(cause.is_labelled for cause in causes):
-            return result
-        (cause,) = self.unknown(name, causes, [result.shape])
-        mixed = self.sets.union(result.mixed, cause.mixed)
-        return Value(result.direct, mixed, full(EMPTY, result.shape), True)
-
-    def join(self, one: Value, other: Value) -> Value:
-        """What is known of a value that is one or the other."""
-        known = None
-        if one.known is not None and other.known is not None and np.array_equal(one.known, other.known):
-            known = one.known
-        joined = value(
-            self.sets.union(one.direct, other.direct),
-            self.sets.union(one.mixed, other.mixed),
-            self.sets.intersection(one.zero, other.zero),
-            one.data or other.data,
-        )
-        return Value(joined.direct, joined.mixed, joined.zero, joined.data, known)
-
-    def first_axis(self, operand: Value) -> tuple[Value, bool]:
-        """A value with all places of its first axis as one, and whether their labels were alike."""
-        uniform = all(
-            bool(compressed(self.sets.is_uniform(part, (0,))).all())
-            for part in (operand.direct, operand.mixed)
-        )
-        return (
-            value(
-                self.sets.union_over(operand.direct, (0,)),
-                self.sets.union_over(operand.mixed, (0,)),
-                self.sets.intersection_over(operand.zero, (0,)),
-                operand.data,
-            ),
-            uniform,
-        )
-
-    def meet(self, operands: Sequence[Value], always: bool = False) -> None:
-        """Notes that weights have met data, or anything at all, by which no unit is a factor."""
-        for operand in operands:
-            if operand.is_weight and (always or any(other.data for other in operands)):
-                self.records.meet(operand.direct, operand.mixed, full(EMPTY, operand.shape))
 
     def _iota(self, eqn: Any) -> Value:
         shape, axis = eqn.params["shape"], eqn.params["dimension"]
@@ -198,10 +138,6 @@ class Operations:
             return self.of_data(operands[1 - place])
         return full(EMPTY, ())
 
-    def of_data(self, operand: Value) -> Labels:
-        """What makes a value 0, entries apart."""
-        return operand.zero if operand.data else _only_everything(operand.zero)
-
     def _zero(self, eqn: Any, operands: Sequence[Value], data: bool) -> Labels:
         name = eqn.primitive.name
         zeros = [self.of_data(operand) if data else operand.zero for operand in operands]
@@ -240,40 +176,15 @@ class Operations:
 
     # Several places at once
 
-    def collapsed(self, operand: Value, axes: Sequence[int], name: str) -> tuple[Labels, Labels]:
-        """The direct and the mixed labels when places along axes are put together."""
-        direct = self.sets.union_over(operand.direct, axes)
-        mixed = self.sets.union_over(operand.mixed, axes)
-        uniform = self.sets.is_uniform(operand.direct, axes)
-        if not uniform.all():
-            differing = np.where(uniform, np.int32(EMPTY), direct)
-            self.records.mix(differing, name)
-            mixed = self.sets.union(mixed, differing)
-            direct = np.where(uniform, direct, np.int32(EMPTY))
-        return direct, mixed
-
-    def reduced(self, operand: Value, axes: Sequence[int], name: str, vanishes: bool = True) -> Value:
-        """A value with the places along axes put together; `vanishes` tells whether 0 everywhere gives 0."""
-        direct, mixed = self.collapsed(operand, axes, name)
-        zero = self.sets.intersection_over(operand.zero, axes) if vanishes else full(EMPTY, direct.shape)
-        return value(direct, mixed, zero, operand.data)
-
-    def _along(self, operand: Value, axis: int, name: str, length: int | None = None) -> Value:
-        """Each place along an axis depends on all of them, and there may be another number of places."""
-        reduced = self.reduced(operand, (axis,), name, vanishes=name != "cumlogsumexp")
-        length = operand.shape[axis] if length is None else length
-        shape = (*operand.shape[:axis], length, *operand.shape[axis + 1 :])
-        return reduced.moved(lambda part: np.broadcast_to(np.expand_dims(part, axis), shape))
-
     def _sort(self, eqn: Any, operands: Sequence[Value], shapes: Sequence[tuple[int, ...]]) -> list[Value]:
         if len(operands) > 1:
             return self.unknown("sort", operands, shapes)
-        return [self._along(operands[0], eqn.params["dimension"], "sort")]
+        return [self.along(operands[0], eqn.params["dimension"], "sort")]
 
     def _top_k(self, eqn: Any, operands: Sequence[Value], shapes: Sequence[tuple[int, ...]]) -> list[Value]:
         del shapes
         operand = operands[0]
-        best = self._along(operand, len(operand.shape) - 1, "top_k", eqn.params["k"])
+        best = self.along(operand, eqn.params["axis"], "top_k", eqn.params["k"])
         return [best, Value(best.direct, best.mixed, full(EMPTY, best.shape), best.data)]
 
     def _split(self, eqn: Any, operands: Sequence[Value], shapes: Sequence[tuple[int, ...]]) -> list[Value]:
@@ -331,7 +242,7 @@ class Operations:
             else:
                 if operand.is_weight and start.data:
                     self.meet([operand], always=True)
-                operand = self._along(operand, axis, "dynamic_slice", size)
+                operand = self.along(operand, axis, "dynamic_slice", size)
         data = operand.data or any(start.data for start in starts)
         return [Value(operand.direct, operand.mixed, operand.zero, data, operand.known)]
 
@@ -392,7 +303,7 @@ class Operations:
     def _chosen(self, operand: Value, axis: int, size: int) -> Value:
         """`size` places along an axis, of which it is not known where they lie."""
         if not operand.is_weight:
-            return self._along(operand, axis, "gather", size)
+            return self.along(operand, axis, "gather", size)
         shape = (*operand.shape[:axis], size, *operand.shape[axis + 1 :])
         together = value(
             self.sets.union_over(operand.direct, (axis,)),
@@ -436,10 +347,6 @@ class Operations:
         if eqn.params["batch_group_count"] != 1 or operands[1].data:
             return self.unknown("conv_general_dilated", operands, shapes)
         return [convolution(self, eqn, *operands)]
-
-
-def _only_everything(zero: Labels) -> Labels:
-    return np.where(zero == EVERYTHING, zero, np.int32(EMPTY))
 
 
 def _or_known(zero: Labels, known: Any, holds: Callable[[Any, Any], Any]) -> Labels:

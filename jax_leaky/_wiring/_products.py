@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from jax_leaky._wiring._mixing import Mixing
 from jax_leaky._wiring._sets import EMPTY, EVERYTHING, Labels
 from jax_leaky._wiring._values import Value, full, value
 
-if TYPE_CHECKING:
-    from jax_leaky._wiring._operations import Operations
 
-
-def dot(operations: Operations, eqn: Any, left: Value, right: Value) -> Value:
+def dot(mixing: Mixing, eqn: Any, left: Value, right: Value) -> Value:
     """The result of a `dot_general`."""
     (left_sum, right_sum), (left_batch, right_batch) = eqn.params["dimension_numbers"]
     batch = [left.shape[axis] for axis in left_batch]
@@ -35,25 +33,25 @@ def dot(operations: Operations, eqn: Any, left: Value, right: Value) -> Value:
     if one.is_nothing or other.is_nothing:
         return Value(full(EMPTY, shape), full(EMPTY, shape), full(EVERYTHING, shape), left.data or right.data)
     if not left_sum:
-        result = _outer(operations, one, other)
+        result = _outer(mixing, one, other)
     elif one.data and other.is_weight:
-        result = _read(operations, one, other, grouped=bool(batch), turned=False)
+        result = _read(mixing, one, other, grouped=bool(batch), turned=False)
     elif other.data and one.is_weight:
-        result = _read(operations, other, one, grouped=bool(batch), turned=True)
+        result = _read(mixing, other, one, grouped=bool(batch), turned=True)
     else:
-        result = _mixture(operations, one, other)
+        result = _mixture(mixing, one, other)
     return result.moved(lambda part: np.broadcast_to(part, size).reshape(shape))
 
 
-def _read(operations: Operations, data: Value, weight: Value, *, grouped: bool, turned: bool) -> Value:
+def _read(mixing: Mixing, data: Value, weight: Value, *, grouped: bool, turned: bool) -> Value:
     """Data (batch, m, k) times weights (batch, n, k): (batch, m, n), or (batch, n, m) if turned."""
-    sets, records = operations.sets, operations.records
+    sets, records = mixing.sets, mixing.records
     vanishing = sets.intersection_over(data.zero, (1,))  # (batch, k)
     units = sets.union_over(data.direct, (1,))
     never = (vanishing == EVERYTHING)[:, None, :]
     direct = np.where(never, np.int32(EMPTY), weight.direct)
     mixed = np.where(never, np.int32(EMPTY), weight.mixed)
-    records.leave(data, _reader(operations, weight))
+    records.leave(data, _reader(mixing, weight))
     records.read(direct, mixed, weight.zero, units[:, None, :], vanishing[:, None, :], grouped)
     out_direct, out_mixed = sets.union_over(direct, (2,)), sets.union_over(mixed, (2,))  # (batch, n)
     nothing = ((weight.zero == EVERYTHING) | never).all(axis=2)
@@ -63,42 +61,42 @@ def _read(operations: Operations, data: Value, weight: Value, *, grouped: bool, 
     return value(direct, mixed, zero, True)
 
 
-def _reader(operations: Operations, weight: Value) -> str:
+def _reader(mixing: Mixing, weight: Value) -> str:
     """The name of the parameter that weights come from."""
     for labels in (weight.direct, weight.mixed):
         found = labels[labels != EMPTY]
         if found.size:
-            return operations.records.name(int(operations.sets.members(int(found.flat[0]))[0]))
+            return mixing.records.name(int(mixing.sets.members(int(found.flat[0]))[0]))
     return "a weight"
 
 
-def _outer(operations: Operations, one: Value, other: Value) -> Value:
+def _outer(mixing: Mixing, one: Value, other: Value) -> Value:
     """A product without a sum: (batch, m, 1) times (batch, n, 1)."""
-    sets = operations.sets
+    sets = mixing.sets
     data = one.data or other.data
     one = one.moved(lambda part: part[:, :, :1])
     other = other.moved(lambda part: part.transpose(0, 2, 1)[:, :1, :])
-    zeros = [operations.of_data(operand) if data else operand.zero for operand in (one, other)]
+    zeros = [mixing.of_data(operand) if data else operand.zero for operand in (one, other)]
     for weight, factor in ((one, zeros[1]), (other, zeros[0])):
         if data and weight.is_weight:
-            operations.records.meet(weight.direct, weight.mixed, factor)
+            mixing.records.meet(weight.direct, weight.mixed, factor)
     return value(
         sets.union(one.direct, other.direct), sets.union(one.mixed, other.mixed), sets.union(*zeros), data
     )
 
 
-def _mixture(operations: Operations, one: Value, other: Value) -> Value:
+def _mixture(mixing: Mixing, one: Value, other: Value) -> Value:
     """A product of two values of the same kind: of two that depend on data, or of two weights."""
-    sets = operations.sets
+    sets = mixing.sets
     data = one.data or other.data
     parts = []
     for operand in (one, other):
         if data:
-            parts.append(operations.collapsed(operand, (2,), "dot_general"))
+            parts.append(mixing.collapsed(operand, (2,), "dot_general"))
         else:
             parts.append((sets.union_over(operand.direct, (2,)), sets.union_over(operand.mixed, (2,))))
     zeros = [
-        sets.intersection_over(operations.of_data(operand) if data else operand.zero, (2,))
+        sets.intersection_over(mixing.of_data(operand) if data else operand.zero, (2,))
         for operand in (one, other)
     ]
     columns = [(part[:, :, None], other_part[:, None, :]) for part, other_part in zip(*parts, strict=True)]
@@ -110,7 +108,7 @@ def _mixture(operations: Operations, one: Value, other: Value) -> Value:
     )
 
 
-def convolution(operations: Operations, eqn: Any, image: Value, kernel: Value) -> Value:
+def convolution(mixing: Mixing, eqn: Any, image: Value, kernel: Value) -> Value:
     """The result of a convolution with weights, or with a kernel that the program holds."""
     parameters = eqn.params
     numbers, groups = parameters["dimension_numbers"], parameters["feature_group_count"]
@@ -138,28 +136,28 @@ def convolution(operations: Operations, eqn: Any, image: Value, kernel: Value) -
             full(EVERYTHING, out_shape),
             image.data or kernel.data,
         )
-    channels = _convolved(operations, image, kernel, groups, taps)
+    channels = _convolved(mixing, image, kernel, groups, taps)
     feature = numbers.out_spec[1]
     ones = [-1 if axis == feature else 1 for axis in range(len(out_shape))]
     return channels.moved(lambda part: np.broadcast_to(part.reshape(ones), out_shape))
 
 
-def _convolved(operations: Operations, image: Value, kernel: Value, groups: int, taps: list[Any]) -> Value:
+def _convolved(mixing: Mixing, image: Value, kernel: Value, groups: int, taps: list[Any]) -> Value:
     """What is known of each channel of a convolution's result."""
-    sets, records = operations.sets, operations.records
+    sets, records = mixing.sets, mixing.records
     places = tuple(range(1, len(image.shape)))
     if not kernel.is_weight or (image.is_labelled and not image.data):
         # A kernel that is no parameter (a blur), or an image that is one: positions and channels of a group mix.
-        operations.meet([image, kernel], always=kernel.data != image.data)
-        direct, mixed = operations.collapsed(image, places, "conv_general_dilated")
+        mixing.meet([image, kernel], always=kernel.data != image.data)
+        direct, mixed = mixing.collapsed(image, places, "conv_general_dilated")
         by_group = value(direct, mixed, sets.intersection_over(image.zero, places), image.data)
         by_group = by_group.moved(lambda part: part.reshape(groups, -1))
         if kernel.is_labelled:
-            (result,) = operations.unknown("conv_general_dilated", [image, kernel], [(kernel.shape[0],)])
+            (result,) = mixing.unknown("conv_general_dilated", [image, kernel], [(kernel.shape[0],)])
             return result
-        reduced = operations.reduced(by_group, (1,), "conv_general_dilated")
+        reduced = mixing.reduced(by_group, (1,), "conv_general_dilated")
         return reduced.moved(lambda part: np.repeat(part, kernel.shape[0] // groups))
-    records.leave(image, _reader(operations, kernel))
+    records.leave(image, _reader(mixing, kernel))
     direct = np.zeros(kernel.shape, np.int32)
     mixed, units, vanishing = direct.copy(), direct.copy(), direct.copy()
     inside = kernel.shape[1]

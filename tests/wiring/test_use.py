@@ -174,6 +174,15 @@ def test_the_unit_axis_can_be_given():
         wiring(fn, params, x, unit_axis=1.5)
 
 
+def test_the_largest_along_an_axis_other_than_the_last():
+    def fn(params, x):
+        best, _ = jax.lax.top_k(relu("h", x @ params["in"]), 1, axis=0)
+        return best @ params["out"]
+
+    params = {"in": jnp.ones((2, 3)), "out": jnp.ones((3, 1))}
+    assert wiring(fn, params, jnp.ones((4, 2))).reasons == {"h/relu": ""}
+
+
 def test_shared_units_are_refused_unless_told_to_go_on():
     network = by_name()["group_norms_and_layer_norm"]
     wires = wiring(lambda p, x: network.apply(p, x, relu), network.params, jnp.asarray(network.x))
