@@ -25,9 +25,9 @@ class Place:
     """Where the units of a site are, and how they are numbered.
 
     Attributes:
-        first: the number of its first unit.
-        shape: the shape of a mask: the lengths of the scans over layers around the site, then its units.
-        axis: the axis of the activation's input that holds the units.
+        first: number of the first unit of the site.
+        shape: shape of a mask of the units: lengths of the scans over layers around the site, then number of units.
+        axis: axis of the activation's input that holds the units.
     """
 
     first: int
@@ -44,11 +44,11 @@ class Flow:
     """One walk.
 
     Attributes:
-        places: the sites reached, by name.
+        places: places of the units of each site that the walk has reached, by the site's name.
 
     Args:
-        records: where paths end.
-        axis_of: the axis of the units of a site, None where it is to be found out.
+        records: notes of where paths end.
+        axis_of: function from a site to the axis of its units, None where it is to be found out.
     """
 
     def __init__(self, records: Records, axis_of: Callable[[Site], int | None]) -> None:
@@ -79,11 +79,12 @@ class Flow:
         """The outputs of a jaxpr.
 
         Args:
-            body: the jaxpr.
-            plan: what tracing found in it.
-            arguments: of the jaxpr, its constants apart.
-            steps: for each scan around it the number of the step, None where all steps are walked through as one.
-            needed: which outputs are used; equations that serve no such output are left out.
+            body: jaxpr with its constants.
+            plan: plan of the jaxpr, None where tracing found no site in it.
+            arguments: values of the jaxpr's arguments, its constants apart.
+            steps: number of the step in each scan around the jaxpr, None where all steps are walked through as one.
+            needed: for each output whether it is used. Equations that serve no such output are left out: those whose
+                results are only printed are no dead code to JAX.
         """
         values: dict[Any, Value] = {}
         held = [constant(number, closed_over=True) for number in body.consts]

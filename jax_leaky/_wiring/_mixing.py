@@ -18,11 +18,11 @@ class Mixing:
     """The ways of becoming one, with the records that they write.
 
     Attributes:
-        records: where paths end.
-        sets: the sets of entries and units.
+        records: notes of where paths end.
+        sets: all sets of entries and units that have come up.
 
     Args:
-        records: where paths end.
+        records: notes of where paths end.
     """
 
     def __init__(self, records: Records) -> None:

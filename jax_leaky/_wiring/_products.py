@@ -195,8 +195,8 @@ def window_taps(
         length: number of places of the operand.
         out: number of places of the result.
         window: number of places of the window.
-        stride: how far the window moves.
-        padding: number of places added in front and behind.
+        stride: number of places by which the window moves.
+        padding: numbers of places added in front and behind.
         dilation: distance between neighbours of the operand in the padded one.
         spread: distance between neighbours in the window.
 

@@ -27,14 +27,14 @@ class Program:
     """A function of parameters as a jaxpr whose sites are known.
 
     Attributes:
-        plan: what tracing found in the outermost jaxpr.
-        sites: the sites, in the order of the program.
+        plan: plan of the outermost jaxpr.
+        sites: activations of the function, in the order of the program.
 
     Args:
-        fn: the function.
-        params: its first argument.
-        args: its other arguments.
-        kwargs: its keyword arguments.
+        fn: function of parameters.
+        params: first argument of the function, a pytree of arrays or shapes.
+        args: other arguments of the function.
+        kwargs: keyword arguments of the function.
 
     Raises:
         TypeError: `fn` does not trace.

@@ -19,22 +19,23 @@ class Records:
     """Where parameter entries and units end up.
 
     Attributes:
-        sets: the sets of entries and units.
+        sets: all sets of entries and units that have come up.
         entries: number of parameter entries.
-        elsewhere: the number that stands for what is neither an entry nor a unit.
-        feeds: for each entry the set of units whose z it is a direct part of.
-        after: for each entry the set of units whose output it scales before weights read it.
-        touches: for each entry the set of all units that it influences before weights read them, and "elsewhere".
-        read_by: for each entry the set of units that it multiplies on their way into the next sum.
-        safe: for each entry the set of units each of which is a factor of all that the entry multiplies.
-        grouped: for each entry whether a grouped convolution or a batched product reads through it.
+        elsewhere: number that stands for what is neither an entry nor a unit.
+        feeds: (things,) for each entry the set of units whose z it is a direct part of.
+        after: (things,) for each entry the set of units whose output it scales before weights read it.
+        touches: (things,) for each entry the set of all units that it influences before weights read them, and
+            "elsewhere".
+        read_by: (things,) for each entry the set of units that it multiplies on their way into the next sum.
+        safe: (things,) for each entry the set of units each of which is a factor of all that the entry multiplies.
+        grouped: (things,) for each entry whether a grouped convolution or a batched product reads through it.
         together: sets of two or more units that are multiplied by each other.
-        trouble: for a unit, why its effect cannot be told from others'.
+        trouble: reason why the effect of a unit cannot be told from others', by the unit's number.
 
     Args:
         names: names of the parameters, in order.
-        sizes: numbers of their entries.
-        most_units: an upper bound of the number of units.
+        sizes: number of entries of each parameter.
+        most_units: upper bound of the number of units of all sites together.
     """
 
     def __init__(self, names: Sequence[str], sizes: Sequence[int], most_units: int) -> None:
@@ -103,10 +104,10 @@ class Records:
 
         Args:
             direct: sets of entries that each weight comes from.
-            mixed: sets of entries that it comes from through a mixture.
-            zero: sets of entries that make it 0.
-            units: sets of units that it is multiplied by.
-            vanishing: sets of units that are factors of all that it is multiplied by.
+            mixed: sets of entries that each weight comes from through a mixture.
+            zero: sets of entries that make a weight 0 by being 0.
+            units: sets of units that a weight is multiplied by.
+            vanishing: sets of units that are factors of all that a weight is multiplied by.
             grouped: whether this is a grouped convolution or a batched product.
         """
         self.meet(direct, mixed, vanishing)

@@ -18,11 +18,13 @@ class Value:
     """What is known of a value.
 
     Attributes:
-        direct: for each element the set of parameter entries and units that it comes from, each by a path of its own.
-        mixed: for each element the set of those that reach it through a mixture (a mean over units, a softmax).
-        zero: for each element the set of entries and units that make it 0 by being 0, each alone; everything where it
-            is 0 anyhow. Of a value that depends on data, units alone.
-        data: whether it depends on an argument that is no parameter, or on a unit.
+        direct: (of the value's shape) for each element the set of parameter entries and units that it comes from, each
+            by a path of its own.
+        mixed: (of the value's shape) for each element the set of entries and units that reach it through a mixture (a
+            mean over units, a softmax).
+        zero: (of the value's shape) for each element the set of entries and units that make it 0 by being 0, each
+            alone; everything where it is 0 anyhow. Of a value that depends on data, units alone.
+        data: whether the value depends on an argument that is no parameter, or on a unit.
         known: the value itself where the program holds it, else None.
     """
 
@@ -85,9 +87,9 @@ def constant(number: Any, *, closed_over: bool = False) -> Value:
     """A value that the program holds.
 
     Args:
-        number: the value.
-        closed_over: whether it is an array that the function was given rather than made. It may be a batch, and a 0 in
-            that says nothing of the program.
+        number: value, an array or a number.
+        closed_over: whether the value is an array that the function was given rather than made. It may be a batch, and
+            a 0 in that says nothing of the program.
     """
     if jnp.issubdtype(getattr(number, "dtype", np.float32), jax.dtypes.extended):
         return unlabelled(number.shape, data=False)

@@ -22,12 +22,12 @@ class Wires:
     """What feeds the units of one site, and what reads them.
 
     Attributes:
-        shape: the shape of a mask of the site's units.
-        incoming: for each parameter, by its place among the leaves, arrays that broadcast to its shape and hold at
-            each entry the unit that it belongs to, -1 where none.
-        outgoing: likewise the unit that an entry reads.
+        shape: shape of a mask of the site's units.
+        incoming: arrays by a parameter's place among the leaves, which broadcast to the parameter's shape and hold at
+            each entry the unit that the entry feeds, -1 where none.
+        outgoing: arrays of the same kind with the unit that an entry reads.
         counts: numbers of incoming and of outgoing entries.
-        reason: why the site's units cannot be told apart, "" if they can.
+        reason: sentence that says why the site's units cannot be told apart, "" if they can.
         is_lost: whether there are no entries to go on with either.
     """
 
@@ -52,14 +52,15 @@ class Verdict:
     """The wires of every site.
 
     Attributes:
-        grouped: the parameters through which a grouped convolution or a batched product reads.
+        grouped: for each parameter whether a grouped convolution or a batched product reads through it.
         coupled: sets of units, as (site, unit), that are multiplied by each other.
-        scaled: for each site the parameters that scale it together with others.
+        wires: wires of each site that the walk has reached, by its name.
+        scaled: names of the parameters that scale units of a site together with others, by the site's name.
 
     Args:
-        records: what the walk has noted.
-        places: the sites that it has reached.
-        shapes: of the parameters.
+        records: notes of the walk.
+        places: places of the units of each site that the walk has reached, by the site's name.
+        shapes: shapes of the parameters, in the order of the leaves.
     """
 
     def __init__(

@@ -51,7 +51,7 @@ def wiring(
     not known here. All outputs of `fn` count: let it return what the network is for, not statistics or a penalty.
 
     Args:
-        fn: the network, as a function of its parameters: `lambda params, x: model.apply({"params": params}, x)`.
+        fn: network as a function of its parameters: `lambda params, x: model.apply({"params": params}, x)`.
         params: pytree of arrays, or of shapes. Arrays that have a place per unit and shall be cut by `remove` (running
             statistics) belong in here.
         *args: other arguments of `fn`, its data among them; one example is enough, and `jax.ShapeDtypeStruct` will do
@@ -111,8 +111,8 @@ class Wiring:
     It holds no arrays of JAX and never changes, so a jitted function may close over it or take it as a static argument.
 
     Attributes:
-        units: for each site the shape of a mask of its units; the steps of a scan over layers come first.
-        reasons: for each site why its units cannot be told from others, "" if they can.
+        units: shape of a mask of a site's units, by the site's name; the steps of a scan over layers come first.
+        reasons: reason why a site's units cannot be told from others, "" if they can, by the site's name.
     """
 
     def __init__(
@@ -132,10 +132,10 @@ class Wiring:
         """The incoming and the outgoing entries of some units.
 
         Args:
-            params: the parameters, or anything of their structure and shapes.
-            masks: for each site of concern the units meant, booleans of the shape in `units`; they may be traced.
+            params: pytree of parameters, or of anything of their shapes.
+            masks: units meant, by the name of each site concerned: booleans of the shape in `units`, traced or not.
             even_if_shared: whether to go on where units cannot be told apart, with the entries that lead straight to
-                a unit or read it straight; others will feel it.
+                a unit or read it straight; other units are affected.
 
         Returns:
             Two pytrees of the structure of `params` with booleans of its shapes.
@@ -157,10 +157,10 @@ class Wiring:
         data are exchanged without a change of the network's output there, to the bit.
 
         Args:
-            params: the parameters.
-            masks: for each site of concern the units meant, booleans of the shape in `units`; they may be traced.
-            fresh: newly initialised parameters, of the same structure and shapes.
-            even_if_shared: as for `entries`.
+            params: pytree of parameters.
+            masks: units meant, by the name of each site concerned: booleans of the shape in `units`, traced or not.
+            fresh: pytree of newly initialised parameters, of the structure and shapes of `params`.
+            even_if_shared: whether to go on where units cannot be told apart, as for `entries`.
 
         Returns:
             The new parameters; arrays that no unit concerns are those of `params`.
@@ -191,11 +191,14 @@ class Wiring:
         (1 - b1) / sqrt(1 - b2) times the learning rate (3.2 at the defaults).
 
         Args:
-            optimizer: an `optax.GradientTransformation`, or anything with its `init`.
-            state: its state.
-            params: the parameters that go with the new state, those that `recycle` gives.
-            masks: for each site of concern the units meant, booleans of the shape in `units`; they may be traced.
-            even_if_shared: as for `entries`.
+            optimizer: optimiser, an `optax.GradientTransformation`, or anything with its `init`.
+            state: state of the optimiser.
+            params: pytree of the parameters that go with the new state, those that `recycle` gives.
+            masks: units meant, by the name of each site concerned: booleans of the shape in `units`, traced or not.
+            even_if_shared: whether to go on where units cannot be told apart, as for `entries`.
+
+        Returns:
+            The new state, of the structure of `state`.
 
         Raises:
             TypeError: a mask does not hold booleans.
@@ -218,9 +221,9 @@ class Wiring:
         rounding, wherever the removed units gave 0. A network whose widths follow from its arrays runs as it is.
 
         Args:
-            params: the parameters.
-            masks: for each site of concern the units to be removed, concrete booleans of the shape in `units`.
-            even_if_shared: as for `entries`.
+            params: pytree of parameters.
+            masks: units to be removed, by the name of each site concerned: booleans of the shape in `units`, not traced.
+            even_if_shared: whether to go on where units cannot be told apart, as for `entries`.
 
         Returns:
             The parameters, and for every site the number of units that are left.
