@@ -222,7 +222,7 @@ class Wiring:
 
         Args:
             params: pytree of parameters.
-            masks: units to be removed, by the name of each site concerned: booleans of the shape in `units`, not traced.
+            masks: units to be removed, by the name of each site concerned: concrete booleans of the shape in `units`.
             even_if_shared: whether to go on where units cannot be told apart, as for `entries`.
 
         Returns:
