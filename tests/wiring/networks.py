@@ -38,26 +38,30 @@ class Network(NamedTuple):
     bent: frozenset[str]
 
 
-NETWORKS: list[Network] = []
+NETWORKS: dict[str, Callable[[], Network]] = {}
 
 
 def network(reasons, axes=None, layered=(), bent=()):
-    """Adds a network to the table: the function gives its `apply`, its parameters' shapes and its input's."""
+    """Adds a network to the table, built when it is asked for.
 
-    def add(build):
+    The function gives its `apply`, its parameters' shapes and its input's.
+    """
+
+    def made(build, seed):
         apply, shapes, x = build()
-        rng = np.random.default_rng(len(NETWORKS))
+        rng = np.random.default_rng(seed)
         is_shape = lambda leaf: isinstance(leaf, tuple) and all(isinstance(n, int) for n in leaf)  # noqa: E731 short
         params = jax.tree.map(
             lambda leaf: leaf if hasattr(leaf, "dtype") else rng.normal(size=leaf), shapes, is_leaf=is_shape
         )
         if isinstance(x, tuple):
             x = rng.normal(size=x)
-        NETWORKS.append(
-            Network(
-                build.__name__, apply, params, x, reasons, axes or {}, frozenset(layered), frozenset(bent)
-            )
+        return Network(
+            build.__name__, apply, params, x, reasons, axes or {}, frozenset(layered), frozenset(bent)
         )
+
+    def add(build):
+        NETWORKS[build.__name__] = functools.cache(functools.partial(made, build, len(NETWORKS)))
         return build
 
     return add
@@ -540,8 +544,3 @@ def layers_used_twice_and_an_activation_at_the_end():
         return act("last", x @ p["out"])
 
     return apply, {"once": (2, 3), "a": (3, 2), "shared": (2, 2), "out": (2, 2)}, (2, 2)
-
-
-@functools.cache
-def by_name():
-    return {network.name: network for network in NETWORKS}

@@ -76,20 +76,17 @@ ALWAYS = {
 
 
 @pytest.mark.parametrize(
-    "network",
-    [
-        pytest.param(network, id=network.name, marks=[] if network.name in ALWAYS else pytest.mark.slow)
-        for network in NETWORKS
-    ],
+    "name", [pytest.param(name, marks=[] if name in ALWAYS else pytest.mark.slow) for name in NETWORKS]
 )
-def test_of_each_network(network):
+def test_of_each_network(name):
+    network = NETWORKS[name]()
     with jax.enable_x64(True):
         wires = wired(network)
         sites = {site.split("/")[-2]: site for site in wires.units}
         assert set(sites) == set(network.reasons)
         oracle = Oracle(network)
-        for name, expected in network.reasons.items():
-            reason = wires.reasons[sites[name]]
+        for site, expected in network.reasons.items():
+            reason = wires.reasons[sites[site]]
             assert (expected in reason) if expected else reason == "", str(wires)
             if not expected:
-                check(network, wires, sites[name], name, oracle)
+                check(network, wires, sites[site], site, oracle)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jax_leaky import list_sites, observe, wiring
-from tests.wiring.networks import by_name, relu
+from tests.wiring.networks import NETWORKS, relu
 
 
 def perceptron(params, x):
@@ -148,7 +148,7 @@ def test_the_atari_head_has_every_right_row_and_no_other():
 
 
 def test_with_channels_first_the_rows_are_repeated_instead():
-    network = by_name()["conv_flatten_dense_channels_first"]
+    network = NETWORKS["conv_flatten_dense_channels_first"]()
     wires = wiring(lambda p, x: network.apply(p, x, relu), network.params, jnp.asarray(network.x))
     mask = np.array([False, True, False, True])
     _, outgoing = wires.entries(network.params, {"conv/relu": mask})
@@ -184,7 +184,7 @@ def test_the_largest_along_an_axis_other_than_the_last():
 
 
 def test_shared_units_are_refused_unless_told_to_go_on():
-    network = by_name()["group_norms_and_layer_norm"]
+    network = NETWORKS["group_norms_and_layer_norm"]()
     wires = wiring(lambda p, x: network.apply(p, x, relu), network.params, jnp.asarray(network.x))
     masks = {"Normed/layer/relu": np.array([False, True, False])}
     with pytest.raises(
@@ -246,7 +246,7 @@ def test_removal_through_convolution_norm_and_flatten():
 
 
 def named(name):
-    network = by_name()[name]
+    network = NETWORKS[name]()
     return wiring(lambda p, x: network.apply(p, x, relu), network.params, jnp.asarray(network.x)), network
 
 
