@@ -258,7 +258,7 @@ def value_and_census(
         >>> counts["MLP/relu"].n, counts["MLP/relu"].units
         (32, 8)
         >>> sorted(counts.scalars())[:3]
-        ['MLP/relu/act_freq', 'MLP/relu/never_active', 'MLP/relu/always_active']
+        ['MLP/relu/act_freq', 'MLP/relu/always_active', 'MLP/relu/dead']
 
         Flax NNX, whose batch statistics and random counters change as ever:
 

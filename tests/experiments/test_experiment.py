@@ -25,6 +25,7 @@ def noted(config, *flags):
     return about, (config.out / store.ROWS).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_knows_what_all_its_processes_took(config, tmp_path):
     whole = noted(config)
     identity = json.loads((config.out / store.CONFIG).read_text())

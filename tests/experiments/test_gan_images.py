@@ -82,6 +82,7 @@ def test_images_of_a_smaller_side():
     np.testing.assert_array_equal(gan_images.images_of(pixels.reshape(2, -1), 28), pixels.reshape(2, -1))
 
 
+@pytest.mark.slow
 def test_the_judge_learns_and_is_the_same_again():
     random = np.random.default_rng(0)
     labels = random.integers(0, 10, 640).astype(np.int32)

@@ -107,6 +107,7 @@ def test_the_smoothed_loss_and_the_step_that_reached_the_target(images):
     assert int(state.reached) == 1 + next(at for at, mean in enumerate(means) if mean <= means[6] + 1e-6)
 
 
+@pytest.mark.slow
 def test_the_census_counts_what_the_model_computes(images):
     config = experiment.Config(**SMOKE)
     model = experiment.network_of("cnn", config, learned=False)
@@ -127,7 +128,10 @@ def test_the_census_counts_what_the_model_computes(images):
 
 @pytest.mark.parametrize(
     ("model", "channels"),
-    [(PlainCNN(True), [16, 16, 32, 32, 64, 64]), (ResNet(), [16, 16, 16, 32, 32, 64, 64])],
+    [
+        (PlainCNN(True), [16, 16, 32, 32, 64, 64]),
+        pytest.param(ResNet(), [16, 16, 16, 32, 32, 64, 64], marks=pytest.mark.slow),
+    ],
 )
 def test_the_slope_reaches_every_activation(model, channels):
     x = jax.random.normal(jax.random.key(0), (4, 28, 28, 1))

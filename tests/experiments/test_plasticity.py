@@ -129,7 +129,7 @@ class Replay:
         return np.transpose(found)
 
 
-@pytest.mark.parametrize("slope", [0.0, 0.2])
+@pytest.mark.parametrize("slope", [pytest.param(0.0, marks=pytest.mark.slow), 0.2])
 def test_lives_against_numpy(slope):
     total = 0
     step = jax.jit(functools.partial(permuted_tasks.step, setting=SETTING))
@@ -210,6 +210,7 @@ def test_never_active_under_relu_is_without_gradient():
     np.testing.assert_array_equal(np.asarray(gradient["kernel"] == 0).all(0), never_active)
 
 
+@pytest.mark.slow
 def test_records_do_not_depend_on_how_many_tasks_they_hold():
     row = permuted_tasks.Run(np.float32(0), np.float32(0), np.float32(0.025), np.uint32(1))
     lives = {}

@@ -33,6 +33,7 @@ def finish(started):
     return said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "command", "toy"),
     [
