@@ -59,25 +59,7 @@ def check(network, wires, site, name, oracle):
         np.testing.assert_array_equal(oracle.run(fresh)[others], quiet[others])
 
 
-ALWAYS = {
-    "mlp",
-    "conv_flatten_dense_channels_last",
-    "conv_flatten_dense_channels_first",
-    "split_slice_pad_reverse_and_transpose",
-    "gated_units",
-    "a_residual_stream",
-    "a_recurrent_cell",
-    "a_scan_over_layers",
-    "tied_weights",
-    "calls_of_every_kind",
-    "a_branch_that_data_choose",
-    "layers_used_twice_and_an_activation_at_the_end",
-}
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in ALWAYS else pytest.mark.slow) for name in NETWORKS]
-)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_of_each_network(name):
     network = NETWORKS[name]()
     with jax.enable_x64(True):
