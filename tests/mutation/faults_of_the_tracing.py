@@ -106,7 +106,7 @@ TRACING = [
         "_tracing/_recognise.py",
         "key=lambda z: self.made_by.get(z, -1), reverse=True",
         "key=lambda z: self.made_by.get(z, -1)",
-        f"{SWAP}::test_errors_are_one_sentence",
+        "tracing/test_sites.py::test_what_a_site_tells",
     ),
     Fault(
         "the variance guard of a norm is a relu",
