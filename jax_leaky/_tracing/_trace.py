@@ -167,10 +167,10 @@ def _flat(
 
 
 def _without_state(fn: Callable[..., Any]) -> Callable[..., tuple[Any, None]]:
-    @functools.wraps(fn, assigned=("__module__", "__name__", "__qualname__"), updated=())
     def call(*args: Any, **kwargs: Any) -> tuple[Any, None]:
         return fn(*args, **kwargs), None
 
+    call.__name__ = str(getattr(fn, "__name__", call.__name__))  # JAX names the trace by it; a module's may be no text
     return call
 
 
