@@ -170,7 +170,9 @@ def _without_state(fn: Callable[..., Any]) -> Callable[..., tuple[Any, None]]:
     def call(*args: Any, **kwargs: Any) -> tuple[Any, None]:
         return fn(*args, **kwargs), None
 
-    call.__name__ = str(getattr(fn, "__name__", call.__name__))  # JAX names the trace by it; a module's may be no text
+    call.__name__ = str(
+        getattr(fn, "__name__", call.__name__)
+    )  # JAX names the trace by it; a module's may be no text
     return call
 
 
