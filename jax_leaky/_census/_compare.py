@@ -18,7 +18,7 @@ class SiteChange:
 
     Attributes:
         before: the site in the first census.
-        after: that site in the second census.
+        after: counts of the site in the second census.
         transitions: died, revived and their shares; NaN where a side is invalid.
     """
 

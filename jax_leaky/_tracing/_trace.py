@@ -82,7 +82,7 @@ class Traced:
         flat = functools.partial(_flat, call, leaves, structure, self._result)
         try:
             closed = jax.make_jaxpr(flat)(*self._dynamic)
-        except Exception as error:
+        except Exception as error:  # whatever the user's function raises
             raise TypeError(f"{who} could not trace {name}: {_first_line(error)}{_remedy(error)}") from error
         self._has_effects = bool(closed.effects)
         samples = (sample_axes,) if isinstance(sample_axes, str) else sample_axes or ()
@@ -238,5 +238,5 @@ def _rehearse() -> bool:
         same_value = bool(jnp.all(out == true_out))
         same_gradient = bool(jnp.all(pullback((out, zeros))[0] == true_pullback(out)[0]))
         return same_value and same_gradient and len(records) == 5
-    except Exception:
+    except Exception:  # an unknown JAX may fail in any way
         return False
