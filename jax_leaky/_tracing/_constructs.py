@@ -1,7 +1,9 @@
 """The equations with jaxprs inside that replay rebuilds: calls, conditionals, loops and shards."""
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -10,6 +12,7 @@ from jax import lax
 from jax.sharding import PartitionSpec
 
 from jax_leaky._tracing import _jax_internals as internals
+from jax_leaky._tracing._graph import PRODUCTS, weights_of
 from jax_leaky._tracing._jax_internals import Atom, ClosedJaxpr, Equation, Jaxpr, Variable
 from jax_leaky._tracing._program import CannotEnter, Construct, Inner, Plan, Records, Scope, Shards, Spot
 from jax_leaky._tracing._replay import fold, fold_shards, never, replay, settle, wanted
@@ -223,8 +226,8 @@ def _takes_weights(jaxpr: Jaxpr, given: Mapping[Atom, str]) -> bool:
     for eqn in jaxpr.eqns:
         came = [None if internals.is_literal(atom) else origins.get(atom) for atom in eqn.invars]
         if _CARRY in came and _STEP in came:
-            if eqn.primitive.name in {"dot_general", "conv_general_dilated"}:
-                weights = _weights(eqn)
+            if eqn.primitive.name in PRODUCTS:
+                weights = weights_of(eqn)
                 if (came[weights], came[1 - weights]) == (_STEP, _CARRY):
                     return True
             for inner in map(internals.body, internals.inner_jaxprs(eqn)):
@@ -236,15 +239,6 @@ def _takes_weights(jaxpr: Jaxpr, given: Mapping[Atom, str]) -> bool:
         if made is not None:
             origins |= dict.fromkeys(eqn.outvars, made)
     return False
-
-
-def _weights(eqn: Equation) -> int:
-    """Which input of a product holds the weights: the second in `x @ w` and a convolution, the first in `w @ x`."""
-    if eqn.primitive.name == "conv_general_dilated":
-        return 1
-    (_, contracted), _ = eqn.params["dimension_numbers"]
-    # vmap of `w @ x` contracts the last axis of both.
-    return 0 if len(internals.shape_of(eqn.invars[1])) - 1 in contracted else 1
 
 
 def _trains(jaxpr: Jaxpr | ClosedJaxpr) -> bool:
@@ -317,26 +311,28 @@ class While(Construct):
 
 
 class ShardMap(Construct):
-    """A function mapped over shards.
+    """A function mapped over shards, or over devices by `jax.pmap`.
 
     A record gains an axis in front for the shards that differ (`Site.stacked`), or the shards' records are
-    merged. Shards that hold other units are brought together before (`_sharding`). JAX's types tell along which
-    mesh axes the values at a site differ: along the others all shards hold the same, and counting each of them would
-    count every sample several times over.
+    merged. Shards that hold other units are brought together before (`_sharding`). Along the mesh axes where the
+    values at a site do not differ all shards hold the same, and counting each of them would count every sample several
+    times over: JAX's types tell, and where there are none (check_vma=False), whence the values come (`_sharding`).
     """
 
     def open(self, eqn: Equation, scope: Scope) -> Sequence[Inner]:
         """Its body."""
         shards = internals.shard_map(eqn)
-        if not shards.typed:
-            raise CannotEnter(
-                "a shard_map with check_vma=False does not tell which shards hold the same values"
-            )
-        inside = scope.enter(
-            inside=f"shard_map over {', '.join(shards.axes)}",
+        if shards.is_pmap:
+            devices = math.prod(shards.axes.values())
+            choices = scope.choices._replace(sample_axes=scope.choices.sample_axes | shards.axes.keys())
+            inside, scope = f"pmap over {devices} device{'s'[: devices > 1]}", replace(scope, choices=choices)
+        else:
+            inside = f"shard_map over {', '.join(shards.axes)}"
+        inner = scope.enter(
+            inside=inside,
             stacked=(*scope.stacked, Shards(tuple(shards.axes.items()))),
         )
-        return [Inner(shards.jaxpr, inside, tuple(range(len(eqn.invars))))]
+        return [Inner(shards.jaxpr, inner, tuple(range(len(eqn.invars))))]
 
     def run(self, eqn: Equation, values: Sequence[Any], plans: Sequence[Plan], visitor: Visitor) -> _Outcome:
         """A shard_map of the replay."""

@@ -16,8 +16,10 @@ Nothing here guesses. Each construct that replay rebuilds states all the equatio
 """
 
 import contextlib
+import gc
 import os
 import re
+import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
@@ -55,6 +57,9 @@ PARAMETERS: dict[str, str] = {
 }
 """The equation parameters that replay understands, for each construct that it rebuilds."""
 
+_LOSSES = re.compile(
+    r"[\\/](optax[\\/]losses|(numpyro|distrax[\\/]_src)[\\/]distributions)[\\/](?!transforms)"
+)
 _JAX_HOME = str(Path(jax.__file__).parent) + os.sep
 _OWN_HOME = str(Path(__file__).parent.parent) + os.sep
 _LIBRARY_HOMES = re.compile(r"[/\\](flax|equinox|haiku|keras)[/\\]")
@@ -129,13 +134,40 @@ def dtype_of(atom: Atom) -> Any:
 
 
 def inner_jaxprs(eqn: Equation) -> list[Jaxpr | ClosedJaxpr]:
-    """The jaxprs among an equation's parameters."""
-    found = []
-    for value in eqn.params.values():
-        for item in value if isinstance(value, tuple | list) else (value,):
-            if hasattr(item, "eqns") or hasattr(getattr(item, "jaxpr", None), "eqns"):
-                found.append(item)
-    return found
+    """The jaxprs among an equation's parameters, however deep in containers."""
+    return list(_jaxprs_in(eqn.params))
+
+
+def _jaxprs_in(value: Any) -> Iterator[Jaxpr | ClosedJaxpr]:
+    if hasattr(value, "eqns") or hasattr(getattr(value, "jaxpr", None), "eqns"):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _jaxprs_in(item)
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from _jaxprs_in(item)
+
+
+def holds_function(eqn: Equation) -> bool:
+    """Whether an equation holds a function that is no jaxpr: Python, or compiled as what `jax.export` makes.
+
+    A random number generator is a named tuple of functions, which count for nothing here.
+    """
+    return any(map(_is_function, eqn.params.values()))
+
+
+def _is_function(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_is_function, value.values()))
+    if isinstance(value, tuple | list):
+        return not hasattr(value, "_fields") and any(map(_is_function, value))
+    is_jaxpr = next(_jaxprs_in(value), None) is not None
+    return (
+        not is_jaxpr
+        and not isinstance(value, type)
+        and (callable(value) or callable(getattr(value, "call", None)))
+    )
 
 
 def call_name(eqn: Equation) -> str:
@@ -152,17 +184,22 @@ def is_plumbing(jaxpr: Jaxpr | ClosedJaxpr) -> bool:
 
     `jax.random.uniform` holds a `maximum(minval, ...)`, which at minval 0 reads like a ReLU.
     """
-    home = getattr(body(jaxpr).jaxpr.debug_info, "func_filename", None) or ""
-    return home.startswith(_JAX_HOME) and f"{os.sep}nn{os.sep}" not in home[len(_JAX_HOME) - 1 :]
+    home = _home(jaxpr)
+    own = home.startswith(_JAX_HOME) and f"{os.sep}nn{os.sep}" not in home[len(_JAX_HOME) - 1 :]
+    return own and not _is_of_pmap(jaxpr)
+
+
+def _is_of_pmap(jaxpr: Jaxpr | ClosedJaxpr) -> bool:
+    """Whether a function is the user's in the wrapping that `jax.pmap` gives it."""
+    home = _home(jaxpr)
+    return home.startswith(_JAX_HOME) and Path(home).name == "pmap.py"
+
+
+def _home(jaxpr: Jaxpr | ClosedJaxpr) -> str:
+    return getattr(body(jaxpr).jaxpr.debug_info, "func_filename", None) or ""
 
 
 # Running an equation
-
-
-def is_staging() -> bool:
-    """Whether operations are being written into a jaxpr (under jit, say) rather than run at once."""
-    asked = getattr(jex, "unsafe_am_i_under_a_jit_DO_NOT_USE", None)
-    return True if asked is None else bool(asked())
 
 
 @contextlib.contextmanager
@@ -196,6 +233,35 @@ def as_type_of(value: Any, aval: Any) -> Any:
     return convert.bind(value, new_dtype=np.dtype(aval.dtype), weak_type=weak, sharding=None)
 
 
+# Where tracers end
+
+
+def holds_dead_tracer(thing: Any) -> bool:
+    """Whether an object that is no pytree holds a value of a trace that has ended, at any depth."""
+    seen, ahead = set(), [thing]
+    while ahead:
+        part = ahead.pop()
+        if id(part) in seen or isinstance(part, type | types.ModuleType):
+            continue
+        seen.add(id(part))
+        if isinstance(part, jax.core.Tracer):
+            if _is_dead(part):
+                return True
+        elif isinstance(part, types.FunctionType):  # not its globals, through which everything is reached
+            ahead += [part.__closure__, part.__defaults__, part.__kwdefaults__, part.__dict__]
+        else:
+            ahead += gc.get_referents(part)
+    return False
+
+
+def _is_dead(tracer: jax.core.Tracer) -> bool:
+    try:
+        lax.optimization_barrier(tracer)
+    except jax.errors.UnexpectedTracerError:
+        return True
+    return False
+
+
 # Where an equation comes from
 
 
@@ -208,6 +274,11 @@ def module_path(eqn: Equation) -> tuple[str, ...]:
 def is_backward(eqn: Equation) -> bool:
     """Whether an equation belongs to the backward pass of a derivative that the traced function takes itself."""
     return "transpose(" in str(eqn.source_info.name_stack)
+
+
+def is_recomputed(eqn: Equation) -> bool:
+    """Whether an equation of a backward pass computes again what the forward pass of a `jax.checkpoint` did."""
+    return "rematted_computation" in str(eqn.source_info.name_stack)
 
 
 def is_of_derivative(eqn: Equation) -> bool:
@@ -224,6 +295,20 @@ class Source(NamedTuple):
     file: str
     line: int
     function: str
+
+    @property
+    def is_of_loss(self) -> bool:
+        """Whether it is a line of a loss of optax or a likelihood of another library, which are no activations."""
+        return bool(_LOSSES.search(self.file))
+
+    @property
+    def caller(self) -> str:
+        """The function or class that the line is in, "" where it has no name: `Net` of `make.<locals>.Net.__call__`."""
+        for part in reversed(self.function.split(".<locals>.")):
+            named = [name for name in part.split(".") if not name.startswith("<") and name != "__call__"]
+            if named:
+                return ".".join(named)
+        return ""
 
 
 def source(eqn: Equation) -> Source | None:
@@ -316,7 +401,7 @@ class ShardMap(NamedTuple):
         axes: sizes of the mesh axes that it makes manual, by name in the order of the mesh.
         in_specs: split of each input over the mesh axes.
         out_specs: split of each output over the mesh axes.
-        typed: whether the types of values tell along which mesh axes they differ.
+        is_pmap: whether it is what `jax.pmap` is made of, whose devices hold other samples by its very meaning.
         options: the keywords of `jax.shard_map` for the rest.
     """
 
@@ -324,7 +409,7 @@ class ShardMap(NamedTuple):
     axes: dict[str, int]
     in_specs: Sequence[PartitionSpec]
     out_specs: Sequence[PartitionSpec]
-    typed: bool
+    is_pmap: bool
     options: dict[str, Any]
 
 
@@ -334,7 +419,8 @@ def shard_map(eqn: Equation) -> ShardMap:
     mesh, manual = p["mesh"], p["newly_manual_axes"]
     axes = {name: mesh.shape[name] for name in mesh.axis_names if name in manual}
     options = {"mesh": mesh, "axis_names": set(manual), "check_vma": p["check_vma"]}
-    return ShardMap(p["jaxpr"], axes, tuple(p["in_specs"]), tuple(p["out_specs"]), p["check_vma"], options)
+    is_pmap = _is_of_pmap(p["jaxpr"])
+    return ShardMap(p["jaxpr"], axes, tuple(p["in_specs"]), tuple(p["out_specs"]), is_pmap, options)
 
 
 def jit_options(eqn: Equation) -> dict[str, Any]:
@@ -373,8 +459,10 @@ def varying_axes(aval: Any) -> frozenset[str]:
 
 def collective_axes(eqn: Equation) -> tuple[str, ...]:
     """The mesh axes over which an equation exchanges values, or asks for its place; () for any other equation."""
-    names = eqn.params.get("axis_name", ())
-    return names if isinstance(names, tuple) else (names,)
+    reduces = eqn.primitive.name.startswith(("psum", "pmax", "pmin"))
+    names = eqn.params.get("axes" if reduces else "axis_name", ())
+    # Under vmap psum holds the number of an axis beside the names.
+    return tuple(n for n in (names if isinstance(names, tuple) else (names,)) if isinstance(n, str))
 
 
 def replicated(value: Any) -> Any:
@@ -386,6 +474,6 @@ def replicated(value: Any) -> Any:
 
 
 def as_varying(value: Any, axes: frozenset[str]) -> Any:
-    """`value`, typed as differing over at least `axes`."""
+    """`value`, typed as differing over at least `axes`; unchanged where values have no such types."""
     missing = axes - varying_axes(jax.typeof(value))
     return lax.pcast(value, tuple(sorted(missing)), to="varying") if missing else value

@@ -12,7 +12,7 @@ from jax import Array
 from jax_leaky._tracing._activations import KINDS, canonical
 from jax_leaky._tracing._program import UNDER_DERIVATIVE
 from jax_leaky._tracing._site import Site, SiteList
-from jax_leaky._tracing._trace import Traced
+from jax_leaky._tracing._trace import Traced, check_callable
 from jax_leaky._tracing._visitor import Visit, Visitor
 
 
@@ -21,27 +21,36 @@ def list_sites(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> SiteList:
 
     The function is traced, not run. An activation is recognised by what it computes: `jax.nn.relu(x)`,
     `jnp.maximum(x, 0)`, `jnp.where(x > 0, x, 0)` and a `jax.jit` of any of them are all "relu", and a function
-    called relu that computes something else is none. Loops, branches, jit, remat, shard_map and functions with a
-    custom rule are entered; what is not is listed as opaque. Inside a shard_map, units that are spread over shards
+    called relu that computes something else is none. Loops, branches, jit, remat, shard_map, pmap and functions with
+    a custom rule are entered; what is not is listed as opaque. Inside a shard_map, units that are spread over shards
     are brought together (their count then costs the exchange of z). Whether they are follows from how the arrays are
     split; where that is lost on the way, the activation is listed as opaque, and `sample_axes` of `observe` and of the
     census says that a mesh axis holds samples.
 
-    Known gaps, neither listed nor opaque: an activation written with `jnp.select` or `jnp.piecewise`, which look its
-    pieces up by number; and in a derivative that `fn` takes itself, the forms that JAX writes in other words there,
-    such as `jnp.where(x > 0, x, 0)`, elu and selu.
+    A nonlinear operation that is none of these activations (a sine, a clip to [0, 1], a threshold) is listed as
+    opaque too, with one entry for each line of source, and `register_kind` makes it a kind. What is no activation has
+    no entry: products, whole powers and quotients; softmax, norms and guards of a root or a logarithm; what ends in
+    one number, as a loss does, and all that stands in a loss of optax's or a distribution of NumPyro's or distrax's;
+    gradients and what an optimiser makes of them; functions of a parameter; positions, masks and random numbers. A
+    derivative that `fn` takes itself holds some activations in other words than the user's, or their derivative alone:
+    where one may be hidden there, one entry says so.
+
+    A loss that computes an activation is a site like any other: the hinge `jnp.maximum(0, 1 - t * out)`, written by
+    hand, is a relu. Leave it out by `sites=`.
 
     Args:
         fn: any function that JAX can trace: `functools.partial(model.apply, variables)` of Flax Linen or Haiku, an
             NNX or Equinox module, a loss.
-        *args: its arguments; `jax.ShapeDtypeStruct` will do for an array.
+        *args: its arguments; `jax.ShapeDtypeStruct` will do for an array. Arrays of JAX and NumPy are traced, as by
+            `jax.jit`; numbers, flags and text reach `fn` as they are. Bind an array that must be known while tracing,
+            such as a mask to index by: `functools.partial(fn, mask=mask)`.
         **kwargs: its keyword arguments.
 
     Returns:
         The sites in the order of the program. Printed, it is a table.
 
     Raises:
-        TypeError: `fn` is not callable or does not trace.
+        TypeError: `fn` is not callable or does not trace, or it returns arrays in an object that is no pytree.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -69,10 +78,10 @@ def observe(
     """The same function, which also returns what its activations see.
 
     Values and gradients are those of `fn`. Under jit every equation stands as before, and what a record adds is one
-    more use of z, as if it were written into the model by hand; outside jit `fn` itself runs, and its equations
-    run a second time for the records. The result composes with jit, grad, vmap and scan like `fn` itself; put it
-    in a `jax.jit` if it is called more than once, since each call traces `fn` anew. No gradient flows through the
-    records.
+    more use of z, as if it were written into the model by hand; outside jit the equations run one by one, where JAX
+    compiles some functions as one (`jnp.var`) and may round otherwise in the last digit. The result composes with jit,
+    grad, vmap and scan like `fn` itself; put it in a `jax.jit` if it is called more than once, since each call traces
+    `fn` again. A call runs the Python code of `fn` once. No gradient flows through the records.
 
     Args:
         fn: function to trace, as `list_sites` takes it.
@@ -88,10 +97,12 @@ def observe(
     Returns:
         A function of the arguments of `fn` that returns `(fn(*args), {site name: record})`, in the order of the
         program; a jit around it sorts the names, as it does with every dict. A site that is only reached at times
-        (`Site.conditional`) has a `Reached(times, record)`.
+        (`Site.conditional`) has a `Reached(times, record)`. A NumPy array that `fn` returns comes back as it was
+        given, also by way of `jnp.asarray` or of a cast to the dtype that JAX holds it in.
 
     Raises:
-        TypeError: from the returned function: `fn` is not callable or does not trace.
+        TypeError: `fn` or `record` is not callable; from the returned function: `fn` does not trace, or it returns
+            arrays in an object that is no pytree.
         ValueError: from the returned function: a pattern in `sites` matches no site, a merged record has another
             type than a record, or `sample_axes` names an axis that no shard_map is over.
 
@@ -110,11 +121,22 @@ def observe(
         >>> float(out), seen["net/relu"].tolist()
         (3.5, [1.0, 0.5])
     """
+    check_callable("observe", fn)
+    if not callable(record):
+        raise TypeError(
+            f"observe: record must be callable, got {type(record).__name__}: give a function of the site and its "
+            "input, such as lambda site, z: z."
+        )
 
     @functools.wraps(fn, assigned=("__module__", "__name__", "__qualname__"), updated=())
     def observed(*args: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
         traced = Traced("observe", fn, args, kwargs, sample_axes=sample_axes)
         chosen = traced.sites if sites is None else traced.sites.select(sites)
+        if traced.plan is not None and not chosen and chosen.opaque:
+            warnings.warn(
+                f"observe records nothing: {chosen.vocabulary()}; list_sites shows what is opaque, and why.",
+                stacklevel=2,
+            )
         if merge is None:
             left_out = [site.name for site in chosen if site.needs_merge]
             if left_out:
@@ -164,7 +186,8 @@ def swap(
         A function of the arguments of `fn`, with the same outputs.
 
     Raises:
-        TypeError: an activation is not callable; from the returned function: `fn` does not trace.
+        TypeError: `fn` is not callable, `activations` is no dictionary, or one of them is not callable; from the
+            returned function: `fn` does not trace, or it returns arrays in an object that is no pytree.
         ValueError: a key is no kind of activation; from the returned function: a kind is at no site, a pattern in
             `sites` matches none, an activation returns another shape, or a site cannot be replaced (`Site.fixed`: it
             stands in a function with a custom derivative rule, or in a derivative that `fn` takes itself).
@@ -179,6 +202,12 @@ def swap(
         >>> float(net(jnp.eye(2), x)), float(leaky(jnp.eye(2), x))
         (1.0, 0.5)
     """
+    check_callable("swap", fn)
+    if not isinstance(activations, Mapping):
+        raise TypeError(
+            f"swap: activations must be a dictionary from kinds to functions, got {type(activations).__name__}: give "
+            '{"relu": jax.nn.gelu}, for example.'
+        )
     for kind, activation in activations.items():
         if canonical(kind) not in KINDS:
             raise ValueError(

@@ -35,7 +35,7 @@ class Shards(NamedTuple):
 
 
 class Where(NamedTuple):
-    """Where a jaxpr stands, for the eye.
+    """Place of a jaxpr, as a reader is told of it.
 
     Attributes:
         path: named scopes around it, with a mark for each loop and branch.

@@ -7,25 +7,26 @@ An activation that only serves inside a larger one (the tanh of a gelu, the relu
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from jax_leaky._tracing import _jax_internals as internals
-from jax_leaky._tracing._activations import (
+from jax_leaky._tracing._activations import Kind, added, classify, differs, hinted
+from jax_leaky._tracing._graph import ONWARD, PARAMETRIC, Frame, Graph, Origin, Use
+from jax_leaky._tracing._jax_internals import Atom, Equation, Jaxpr, Variable
+from jax_leaky._tracing._values import (
     CALLS,
-    Kind,
+    DENSE,
     Value,
     Z,
-    classify,
     constant,
     evaluate,
-    hinted,
     may_be_elementwise,
     parameter,
+    shapes_of_z,
 )
-from jax_leaky._tracing._jax_internals import Atom, Equation, Jaxpr, Variable
 
 MOST_ANCESTORS = 12
 """How many ancestors of a value are kept. Between the z and the result of a gelu lie eight equations."""
@@ -37,12 +38,14 @@ class Match(NamedTuple):
     Attributes:
         position: index of the equation whose output is the activation's.
         z: the variable that holds its input.
+        a: the variable that holds its output; a derivative has calls of more outputs than this one.
         kind: activation that it computes.
         interior: indices of the equations between z and the output, the last included.
     """
 
     position: int
     z: Variable
+    a: Variable
     kind: Kind
     interior: frozenset[int]
 
@@ -53,34 +56,33 @@ class Recognition(NamedTuple):
     Attributes:
         matches: activations by the index of their last equation.
         absorbed: indices of the equations that are part of a match, and so hold no site of their own.
+        copies: indices of the equations that change nothing: a cast, a clip of what lies within its bounds.
         constants: the numbers that some variables are known to hold.
     """
 
     matches: dict[int, Match]
     absorbed: frozenset[int]
+    copies: frozenset[int]
     constants: Mapping[Atom, Value]
 
 
-def recognise(
-    jaxpr: Jaxpr, constants: Mapping[Atom, Value], only_named: bool = False, under_derivative: bool = False
-) -> Recognition:
-    """Finds the activations among a jaxpr's own equations.
+def recognise(jaxpr: Jaxpr, constants: Mapping[Atom, Value], only_named: bool = False) -> "Walk":
+    """Finds what may be activations among a jaxpr's own equations; `Walk.result` tells which of them are.
 
     Args:
         jaxpr: an open jaxpr.
         constants: numbers that some of its inputs are known to hold.
         only_named: whether an activation counts only where a function of its name is called.
-        under_derivative: whether the jaxpr belongs to a derivative that the traced function takes itself.
     """
     with np.errstate(all="ignore"):
-        walk = _Walk(jaxpr, dict(constants))
+        walk = Walk(jaxpr, dict(constants))
         for index, eqn in enumerate(jaxpr.eqns):
             if not only_named or (eqn.primitive.name in CALLS and hinted(internals.call_name(eqn))):
                 walk.step(index)
-    return walk.result(under_derivative)
+    return walk
 
 
-class _Walk:
+class Walk:
     """The walk over the equations of one jaxpr. A variable is in one of four states.
 
         a number        in `constants`; equations among numbers are evaluated to numbers
@@ -105,6 +107,7 @@ class _Walk:
         ] = {}  # variable -> ancestor -> the function between them
         self.made_by: dict[Atom, int] = {}
         self.found: dict[int, Match] = {}
+        self.copies: set[int] = set()
 
     def step(self, index: int) -> None:
         eqn = self.eqns[index]
@@ -114,43 +117,48 @@ class _Walk:
             return
         known = [self._known(atom) for atom in eqn.invars]
         numbers = [value for value in known if value is not None]
-        out = eqn.outvars[0]
         if len(numbers) == len(known):
-            value = evaluate(eqn, numbers, ())
-            if value is not None:
-                self.constants[out] = value
+            results = zip(eqn.outvars, evaluate(eqn, numbers, ()), strict=True)
+            self.constants |= {variable: value for variable, value in results if value is not None}
             return
-        shape = internals.shape_of(out)
-        functions: dict[Variable, Value] = {}
-        for z in self._ancestors(eqn, known, shape):
+        made: list[tuple[Variable, Variable, Value]] = []
+        is_copy = False
+        for z in self._ancestors(eqn, known):
             inputs = self._inputs(eqn, known, z)
-            value = evaluate(eqn, inputs, shape) if inputs is not None else None
-            if value is None or not value.depends_on_z:
+            if inputs is None:
                 continue
-            functions[z] = value
-            if index in self.found or any(_equal(value, old) for old in inputs or ()):
-                continue  # a cast or a copy of an activation is not another one
-            self._match(index, z, value)
-        if functions:
-            self.functions[out] = functions
+            for out, value in zip(eqn.outvars, evaluate(eqn, inputs, internals.shape_of(z)), strict=True):
+                if value is not None and value.depends_on_z:
+                    self.functions.setdefault(out, {})[z] = value
+                    made.append((z, out, value))
+                    is_copy |= any(_equal(value, old) for old in inputs)
+        if is_copy:
+            self.copies.add(index)
+        if len(eqn.outvars) > 1 and not internals.is_plumbing(internals.inner_jaxprs(eqn)[0]):
+            return  # what a derivative makes of a call; its activations are found inside
+        named = eqn.primitive.name in CALLS and hinted(internals.call_name(eqn)) != ""
+        for z, out, value in made:
+            # A cast of an activation is not another one, nor is a clip of what lies within its bounds in any case.
+            if index not in self.found and (named or not is_copy):
+                self._match(index, z, out, value)
 
     def _known(self, atom: Atom) -> Value | None:
         return constant(atom.val) if internals.is_literal(atom) else self.constants.get(atom)
 
-    def _ancestors(self, eqn: Equation, known: list[Value | None], shape: tuple[int, ...]) -> list[Variable]:
+    def _ancestors(self, eqn: Equation, known: list[Value | None]) -> list[Variable]:
         """The variables of which the output may be a function, the nearest first."""
         candidates: dict[Variable, None] = {}
         for atom, number in zip(eqn.invars, known, strict=True):
             if number is None and isinstance(atom, Variable):
                 candidates |= dict.fromkeys((atom, *self.functions.get(atom, ())))
-        floats = [z for z in candidates if internals.shape_of(z) == shape and _is_float(z)]
+        shapes = shapes_of_z(eqn)
+        floats = [z for z in candidates if internals.shape_of(z) in shapes and _is_float(z)]
         return sorted(floats, key=lambda z: self.made_by.get(z, -1), reverse=True)[:MOST_ANCESTORS]
 
     def _inputs(self, eqn: Equation, known: list[Value | None], z: Variable) -> list[Value] | None:
         """The inputs of an equation as functions of z; None if one is neither that, a number nor a parameter."""
-        may_scale = eqn.primitive.name == "mul" or (
-            eqn.primitive.name in CALLS and hinted(internals.call_name(eqn)) != ""
-        )
+        name = internals.call_name(eqn) if eqn.primitive.name in CALLS else ""
+        may_scale = eqn.primitive.name == "mul" or hinted(name) != "" or name == "_piecewise"
         inputs = []
         for atom, number in zip(eqn.invars, known, strict=True):
             if number is not None:
@@ -165,9 +173,8 @@ class _Walk:
                 return None
         return inputs
 
-    def _match(self, index: int, z: Variable, value: Value) -> None:
+    def _match(self, index: int, z: Variable, out: Variable, value: Value) -> None:
         eqn = self.eqns[index]
-        out = eqn.outvars[0]
         if not _is_float(out):
             return
         is_call = eqn.primitive.name in CALLS
@@ -180,7 +187,20 @@ class _Walk:
         entered = eqn.primitive.name in {"jit", "closed_call"} and not internals.is_plumbing(jaxprs[0])
         if entered and hinted(hint) != kind.name:
             return  # a function of the user's: its activations are found inside it, by their own lines
-        self.found[index] = Match(index, z, kind, self._interior(index, z))
+        interior = self._interior(index, z)
+        if added(kind.name) is not None and differs(kind.name, self._on_dense(interior, z, out), eps):
+            return
+        self.found[index] = Match(index, z, out, kind, interior)
+
+    def _on_dense(self, interior: frozenset[int], z: Variable, out: Variable) -> Any:
+        """The values of an activation on `DENSE`."""
+        known: dict[Atom, Value | None] = {z: Value(DENSE, depends_on_z=True)}
+        for index in sorted(interior):
+            eqn = self.eqns[index]
+            inputs = [self._known(atom) or known.get(atom) for atom in eqn.invars]
+            known |= zip(eqn.outvars, evaluate(eqn, inputs, internals.shape_of(z)), strict=True)
+        value = known.get(out)
+        return np.full_like(DENSE, np.nan) if value is None else value.at_probes
 
     def _interior(self, index: int, z: Variable) -> frozenset[int]:
         interior, todo = set(), [index]
@@ -193,7 +213,14 @@ class _Walk:
                     todo.append(self.made_by[atom])
         return frozenset(interior)
 
-    def result(self, under_derivative: bool) -> Recognition:
+    def result(self, under_derivative: bool, graph: Graph | None, frame: Frame | None) -> Recognition:
+        """The activations.
+
+        Args:
+            under_derivative: whether the jaxpr belongs to a derivative that the traced function takes itself.
+            graph: graph of the whole function; None where the jaxpr is judged alone.
+            frame: place of the jaxpr in it; None likewise.
+        """
         users = self._users()
         matches: dict[int, Match] = {}
         absorbed: set[int] = set()
@@ -202,13 +229,50 @@ class _Walk:
             eqn = self.eqns[index]
             # What a backward pass keeps of the inside of an activation (the tanh of a gelu) is no further use of it.
             kept = under_derivative or internals.is_of_derivative(eqn)
-            if index in absorbed and (kept or not _escapes(eqn.outvars[0], absorbed, users)):
+            if index in absorbed and (kept or not _escapes(match.a, absorbed, users)):
                 continue
             if match.kind.name == "relu" and is_guard(self.eqns, index, users, self._known, kept):
                 continue
+            if graph is not None and frame is not None:
+                if kept and {match.kind.name, frame.kind} == {"elu", "celu"}:  # one function at alpha 1
+                    match = match._replace(kind=match.kind._replace(name=frame.kind))
+                if self._is_clip_of_another_thing(match, graph, frame):
+                    continue
+                if kept and self._is_left_over(match, graph, frame):
+                    continue
             matches[index] = match
             absorbed |= match.interior
-        return Recognition(dict(sorted(matches.items())), frozenset(absorbed), self.constants)
+        ordered = dict(sorted(matches.items()))
+        return Recognition(ordered, frozenset(absorbed), frozenset(self.copies), self.constants)
+
+    def _is_clip_of_another_thing(self, match: Match, graph: Graph, frame: Frame) -> bool:
+        """Whether a clip that goes by no name is one of a gradient, a parameter, or a statistic before its root."""
+        eqn, kind = self.eqns[match.position], match.kind.name
+        if kind not in _CLIPS or (eqn.primitive.name in CALLS and hinted(internals.call_name(eqn)) == kind):
+            return False
+        origin, use = graph.origin(frame, match.z), graph.use(frame, match.a)
+        is_statistic = bool(origin & Origin.STATISTIC) and bool(use & Use.ROOT)
+        is_parameter = kind != "relu" and not origin & Origin.PRODUCT and use & PARAMETRIC == Use.PARAMETER
+        return bool(origin & Origin.GRADIENT) or is_statistic or is_parameter
+
+    def _is_left_over(self, match: Match, graph: Graph, frame: Frame) -> bool:
+        """Whether a derivative that the traced function takes itself has left this behind of something else.
+
+        That is so where it is the derivative of an activation found beside it (sigmoid of softplus), where the call
+        around it goes by the name of another one, and where only a backward pass uses it, which multiplies by z too:
+        a sigmoid alone has a derivative of its own value, and silu's has z in it.
+        """
+        kind = match.kind.name
+        if frame.kind and kind != frame.kind:
+            return True
+        if graph.use(frame, match.a) & ONWARD:
+            return False
+        beside = (other.kind.name for other in self.found.values() if other.z is match.z)
+        if any(kind in _DERIVATIVES.get(other, ()) for other in beside):
+            return True
+        before = [z for z, value in self.functions.get(match.z, {}).items() if value.parameter is None]
+        numbers = {frame.ids.get(z) for z in (match.z, *before)} - {None}
+        return kind in _OF_THEIR_VALUE and not numbers.isdisjoint(graph.multiplied)
 
     def _users(self) -> dict[Atom, set[int]]:
         users: dict[Atom, set[int]] = {
@@ -233,10 +297,19 @@ def _is_float(variable: Atom) -> bool:
 def _equal(value: Value, other: Value) -> bool:
     return (
         other.depends_on_z
+        and np.asarray(other.at_probes).dtype == np.asarray(value.at_probes).dtype  # a mask as numbers bends
         and value.parameter is other.parameter
         and (value.at_probes is other.at_probes or bool(np.array_equal(value.at_probes, other.at_probes)))
     )
 
+
+_CLIPS = frozenset({"relu", "relu6", "hard_tanh"})
+_DERIVATIVES = {"softplus": {"sigmoid", "log_sigmoid"}, "sparse_plus": {"sparse_sigmoid"}}
+"""The derivative of a kind, or what JAX takes on the way to it: exp(z - softplus(z)) is softplus's."""
+_OF_THEIR_VALUE = frozenset(
+    {"tanh", "sigmoid", "softplus", "relu6", "hard_tanh", "hard_sigmoid", "sparse_sigmoid"}
+)
+"""Kinds in whose derivative z itself is no factor."""
 
 _ROOTS = frozenset({"sqrt", "rsqrt", "log"})
 _SAME_NUMBERS = frozenset(

@@ -67,18 +67,21 @@ def _visit(
     site, kind = spot.site, spot.match.kind
     z = values[spot.match.z]
     parameter = None if kind.parameter is None else values[kind.parameter]
-    out = eqn.outvars[0]
-    if visitor.replace is not None:
+    if kind.negated and parameter is not None:
+        parameter = -parameter
+    if visitor.replace is not None:  # only where the equation has no other output (`Site.fixed`)
         with internals.equation_context(eqn):
             a = visitor.replace(site, Visit(z, None, parameter))
-        a = internals.as_type_of(a, out.aval)
+        a = internals.as_type_of(a, spot.match.a.aval)
+        outputs = [a]
     else:
         inputs = [atom.val if internals.is_literal(atom) else values[atom] for atom in eqn.invars]
-        (a,) = internals.bind(eqn, inputs)
+        outputs = internals.bind(eqn, inputs)
+        a = outputs[eqn.outvars.index(spot.match.a)]
     if visitor.record is not None:
         with internals.equation_context(eqn):
             records[site.name] = record_at(spot, visitor, Visit(z, a, parameter), plan.scope)
-    return [a]
+    return outputs
 
 
 def _taps(plan: Plan, visitor: Visitor) -> dict[Atom, list[Spot]]:

@@ -2,9 +2,9 @@
 
 Shards that hold other samples are merged unit by unit; shards that hold other units (a layer whose weights are split,
 as in tensor parallelism) must be brought together first. The user says which mesh axes hold samples (`sample_axes`).
-For an axis that is not named it is followed from the `in_specs` along which of its dimensions a value is split: in the
-last one the units are, in any other one the samples. Where that is lost the site is opaque, and the message names the
-argument.
+For an axis that is not named, the split of each value is followed from the `in_specs` through the program: a split
+along the last dimension is one of units, and along any other dimension one of samples. Where the split is lost, the
+site is opaque, and the message names the argument.
 """
 
 import math
@@ -15,8 +15,8 @@ import jax
 from jax import Array, lax
 
 from jax_leaky._tracing import _jax_internals as internals
-from jax_leaky._tracing._activations import CALLS, PRIMITIVES
 from jax_leaky._tracing._jax_internals import Atom, ClosedJaxpr, Equation, Jaxpr, Variable
+from jax_leaky._tracing._values import CALLS, PRIMITIVES
 from jax_leaky._tracing._visitor import Visit
 
 WHOLE = -1
@@ -35,6 +35,10 @@ _SAME_RANK = frozenset(
 )  # fmt: skip
 """Primitives that leave each element, or its window, in the dimensions that it was in; a sum over shards for the mesh
 axes that it leaves."""
+
+
+_MAKE_ALIKE = ("all_gather", "psum", "pmax", "pmin")
+"""Collectives that give all shards the same, their variants included."""
 
 
 def of_specs(specs: Iterable[Any]) -> list[Placement]:
@@ -63,6 +67,11 @@ def of_inner(eqn: Equation, known: Mapping[Atom, Placement]) -> list[list[Placem
         specs = of_specs(internals.shard_map(eqn).in_specs)
         return [[{**around, **own} for around, own in zip(_inputs(eqn, known), specs, strict=True)]]
     return [given for _, given in _entered(eqn, _inputs(eqn, known))]
+
+
+def deciding_axes(eqn: Equation, known: Mapping[Atom, Placement]) -> frozenset[str]:
+    """The mesh axes along which shards may take other branches of an equation, or another number of steps."""
+    return frozenset(_decides(eqn, _inputs(eqn, known)))
 
 
 def _inputs(eqn: Equation, known: Mapping[Atom, Placement]) -> list[Placement]:
@@ -112,7 +121,7 @@ def _join(*placements: Placement) -> Placement:
 
 
 def _agreed(states: Iterable[int]) -> int:
-    """What values of one shape have in common; one that is known to be split says how the outcome is."""
+    """What values of one shape have in common; one that is known to be split decides."""
     found = set(states) - {WHOLE}
     return WHOLE if not found else found.pop() if len(found) == 1 else DOUBTFUL
 
@@ -126,9 +135,9 @@ def _outputs(eqn: Equation, inputs: list[Placement]) -> list[Placement]:
         stacked = [{axis: d + (d >= 0) for axis, d in p.items()} for p in joined[carried:]]
         choice = dict.fromkeys(_decides(eqn, inputs), WHOLE)
         return [_join(placement, choice) for placement in (*joined[:carried], *stacked)]
-    through = {
-        axis: _through(eqn, axis, inputs) for out in eqn.outvars for axis in internals.varying_axes(out.aval)
-    }
+    # JAX's types say the same where there are any; under check_vma=False, and so in a pmap, there are none.
+    axes = {axis for placement in inputs for axis in placement} | set(internals.collective_axes(eqn))
+    through = {axis: _through(eqn, axis, inputs) for axis in sorted(axes)}
     return [{axis: place for axis, place in through.items() if place is not None}] * len(eqn.outvars)
 
 
@@ -148,7 +157,7 @@ def _through(eqn: Equation, axis: str, inputs: list[Placement]) -> int | None:
     name = eqn.primitive.name
     states = {i: placement[axis] for i, placement in enumerate(inputs) if axis in placement}
     if axis in internals.collective_axes(eqn) and name != "ppermute":
-        if name.startswith("all_gather") and eqn.params["axis_index_groups"] is None:
+        if name.startswith(_MAKE_ALIKE) and eqn.params.get("axis_index_groups") is None:
             return None
         return WHOLE if name == "axis_index" else eqn.params.get("scatter_dimension", DOUBTFUL)
     if not states or DOUBTFUL in states.values():
@@ -256,7 +265,10 @@ def layout_of(
         CannotTell: it is not known whether shards hold other samples or other units.
     """
     shape = internals.shape_of(z)
-    places = {axis: placement[axis] for axis in sorted(axes - samples) if axis in placement}
+    single = frozenset(
+        axis for axis in axes if sizes.get(axis) == 1
+    )  # of a shard_map around fn nothing is known
+    places = {axis: placement[axis] for axis in sorted(axes - samples - single) if axis in placement}
     spread = [axis for axis, place in places.items() if place == len(shape) - 1]
     clear = len(spread) <= 1 and branching.isdisjoint(spread)
     doubtful = [axis for axis, place in places.items() if place < 0 or (axis in spread and not clear)]
@@ -265,7 +277,7 @@ def layout_of(
             f"whose shards along the mesh axis {' and '.join(doubtful)} hold other samples or other units; if samples, "
             f"say so by sample_axes={doubtful}"
         )
-    copies = axes - samples - placement.keys() - branching
+    copies = single | (axes - samples - placement.keys() - branching)
     if not spread:
         return Layout(shape, None, copies)
     return Layout((*shape[:-1], shape[-1] * sizes[spread[0]]), spread[0], copies)

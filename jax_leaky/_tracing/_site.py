@@ -29,9 +29,10 @@ class Site:
     """One place in a function where an activation is applied.
 
     Attributes:
-        name: unique in its function and stable from call to call: the path of the module and the kind
-            (`MLP/relu`, `MLP/relu_1`), or the line where no module is named (`model.py:12 relu`).
-        kind: "relu", "leaky_relu", "gelu", ...; the kinds are `jax_leaky._tracing.KINDS`.
+        name: unique in its function, and the same from call to call and whatever is edited elsewhere: the path of the
+            module and the kind (`MLP/relu`, `MLP/relu_1`); where no module is named, the function or class that holds
+            the line.
+        kind: "relu", "leaky_relu", "gelu", ...; `register_kind` adds one.
         negative_slope: the slope below 0 of a relu (0), leaky_relu or prelu; None for a kind without one, and for a
             slope that is no number in the program but an argument, a parameter or an array.
         shape: shape of the activation's input z, each time the site is reached; inside a shard_map that of one shard,
@@ -74,7 +75,7 @@ class Site:
 
 @dataclasses.dataclass(frozen=True)
 class Opaque:
-    """A part of a function that runs as it is, unseen.
+    """A part of a function that was not entered, or that is nonlinear and not a known activation; it runs unchanged.
 
     Attributes:
         what: name of the operation.
@@ -93,7 +94,7 @@ class SiteList(Sequence[Site]):
     A site is also found by its name: `sites["MLP/relu"]`.
 
     Attributes:
-        opaque: parts of the function that are not entered.
+        opaque: parts of the function that were not entered, and nonlinear ones that are not known activations.
     """
 
     def __init__(self, sites: Iterable[Site], opaque: Iterable[Opaque] = ()) -> None:
@@ -112,10 +113,17 @@ class SiteList(Sequence[Site]):
             patterns: a name, a pattern with `*` and `?` (as in a shell), or several of them.
 
         Raises:
+            TypeError: a pattern is not a string.
             ValueError: a pattern matches no site.
         """
-        patterns = [patterns] if isinstance(patterns, str) else list(patterns)
+        patterns = (
+            [patterns] if isinstance(patterns, str) or not isinstance(patterns, Iterable) else list(patterns)
+        )
         for pattern in patterns:
+            if not isinstance(pattern, str):
+                raise TypeError(
+                    f"sites must be a name, a pattern or several of these, got {pattern!r}; {self.vocabulary()}."
+                )
             if not any(matches(site.name, pattern) for site in self._sites):
                 raise ValueError(f"no site is named {pattern!r}; {self.vocabulary()}.")
         chosen = [site for site in self._sites if any(matches(site.name, pattern) for pattern in patterns)]

@@ -1,17 +1,20 @@
 """From a Python function and its arguments to a plan, and from a replay back to the function's result."""
 
 import functools
+import inspect
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from jax_leaky._tracing import _jax_internals as internals
 from jax_leaky._tracing import _nnx
-from jax_leaky._tracing._nnx import Bound, is_array, modules_in, take_apart
+from jax_leaky._tracing._nnx import Bound, Pure, is_array, modules_in, take_apart
+from jax_leaky._tracing._origin import of_arguments, of_constants
 from jax_leaky._tracing._plan import Planner
 from jax_leaky._tracing._program import Choices, Plan, Records, Scope
 from jax_leaky._tracing._replay import replay
@@ -19,11 +22,23 @@ from jax_leaky._tracing._site import Opaque, SiteList
 from jax_leaky._tracing._visitor import Visitor
 
 
+def check_callable(who: str, fn: Any) -> None:
+    """Refuses what is no function.
+
+    Raises:
+        TypeError: `fn` is not callable.
+    """
+    if not callable(fn):
+        raise TypeError(f"{who}: fn must be callable, got {type(fn).__name__}.")
+
+
 class Traced:
     """A function, traced and planned for some arguments.
 
-    JAX arrays (and shapes, `jax.ShapeDtypeStruct`) among the arguments are traced; everything else, Python numbers,
-    flags, strings and NumPy arrays, reaches the function as it is, and so does what it returns.
+    The arrays of JAX and NumPy (and shapes, `jax.ShapeDtypeStruct`) among the arguments are traced, as by `jax.jit`;
+    everything else, numbers of Python and NumPy, flags and strings, reaches the function as it is, and so does what it
+    returns. What a partial or a closure holds is no argument: a mask or a size that must be known while tracing is
+    bound so.
 
     Attributes:
         who: name of the public function that asks, for messages.
@@ -57,10 +72,10 @@ class Traced:
         scan_rows: bool | None = None,
         sample_axes: str | Sequence[str] | None = None,
     ) -> None:
-        if not callable(fn):
-            raise TypeError(f"{who}: fn must be callable, got {type(fn).__name__}.")
+        check_callable(who, fn)
         self.who = who
         self._modules: list[Any] = []
+        self._state: Any = None
         self.plan: Plan | None = None
         self.hides = False
         self._unobserved = functools.partial(fn, *args, **kwargs)
@@ -68,28 +83,35 @@ class Traced:
         if not replay_works():
             self.sites = SiteList((), [Opaque(name, f"replay does not work with JAX {jax.__version__}")])
             return
+        # As it is, NumPy would compute with it what is to be seen: `x @ w`, and an activation that follows.
+        args, kwargs, numpy = _with_jax_arrays(args, kwargs)
+        given = functools.partial(fn, *args, **kwargs)
         call: Callable[..., tuple[Any, Any]] = _without_state(fn)
+        pure: Pure | None = None
         if isinstance(fn, Bound):
+            pure = fn.pure
             call, args, kwargs = fn.pure.call, (fn.arrays, args, kwargs), {}
-        elif modules := modules_in(self._unobserved):
+        elif modules := modules_in(given):
             # Only here is what a partial holds traced: in any other call it stays a constant, as the user wrote it.
-            pure, arrays = take_apart(self._unobserved)
-            self._modules, call, args, kwargs = modules, pure.call, (arrays, (), {}), {}
-        self._call = functools.partial(call, *args, **kwargs)
+            pure, arrays = take_apart(given)
+            self._modules, self._state = modules, arrays[1]
+            call, args, kwargs = pure.call, (arrays, (), {}), {}
         leaves, structure = jax.tree.flatten((tuple(args), kwargs))
         self._dynamic = [leaf for leaf in leaves if is_array(leaf)]
-        self._result = _Result()
+        self._result = _Result(numpy)
         flat = functools.partial(_flat, call, leaves, structure, self._result)
         try:
-            closed = jax.make_jaxpr(flat)(*self._dynamic)
+            with jax.disable_jit(False):  # which would unroll scans, and lose what calls mean
+                closed = jax.make_jaxpr(flat)(*self._dynamic)
         except Exception as error:  # whatever the user's function raises
-            raise TypeError(f"{who} could not trace {name}: {_first_line(error)}{_remedy(error)}") from error
-        self._has_effects = bool(closed.effects)
+            raise TypeError(f"{who} could not trace {name}: {_reason(error)}") from error
+        self._result.refuse_lost_arrays(who, name)
+        called = fn if pure is None else jax.tree.unflatten(pure.structure, pure.leaves)[0]
+        origins = of_arguments((tuple(args), kwargs), pure), of_constants(called)
         samples = (sample_axes,) if isinstance(sample_axes, str) else sample_axes or ()
-        planner = Planner()
-        self.plan = planner.plan(
-            internals.without_dead_code(closed), Scope(choices=Choices(scan_rows, frozenset(samples)))
-        )
+        planner = Planner(held=origins[1])
+        choices = Choices(scan_rows, frozenset(samples))
+        self.plan = planner.plan_function(internals.without_dead_code(closed), choices, origins[0])
         if unknown := sorted(set(samples) - planner.mesh_axes):
             held = f"over {', '.join(sorted(planner.mesh_axes))}" if planner.mesh_axes else "in it"
             raise ValueError(f"{who}: sample_axes names {unknown[0]!r}, but {name} has shard_maps {held}.")
@@ -112,30 +134,31 @@ class Traced:
         """The function's result, the state in which the call leaves NNX modules (for `write_back`), and the records."""
         if self.plan is None:
             return self._unobserved(), None, {}
-        if visitor.only_records and not self._has_effects and not internals.is_staging():
-            # Run at once, JAX compiles some functions as one (jnp.var, the gradient of a matrix product) whose
-            # equations, run one by one, may round otherwise. So the function runs itself, and replay runs beside it,
-            # before it: the function may donate its arguments.
-            still = [jax.lax.stop_gradient(leaf) for leaf in self._dynamic]
-            _, records = replay(self.plan, visitor, still)
-            result, state = self._call()
-        else:
-            arrays, records = replay(self.plan, visitor, self._dynamic)
-            result, state = self._result.rebuilt(arrays)
-        ordered = {name: records[name] for name in self.sites.names if name in records}
-        # remat gives constants back as NumPy arrays
-        return result, state, jax.tree.map(jax.numpy.asarray, ordered)
+        # The function itself has run for the trace, and must not run again: what it draws from NumPy, say, would be
+        # another draw than the one that the records see.
+        arrays, records = replay(self.plan, visitor, self._dynamic)
+        result, state = self._result.rebuilt(arrays)
+        # remat gives constants back as NumPy arrays; a tree.map over the dict would sort the names.
+        as_arrays = functools.partial(jax.tree.map, jnp.asarray)
+        return result, state, {name: as_arrays(records[name]) for name in self.sites.names if name in records}
 
     def write_back(self, state: Any) -> None:
         """Puts the state that `run_pure` returned into the user's NNX modules."""
         if self._modules:
-            _nnx.write_back(self._modules, state)
+            _nnx.write_back(self._modules, self._state, state)
+
+
+def traced_leaves(tree: Any) -> list[Any]:
+    """The leaves of an argument that `Traced` traces."""
+    return [leaf for leaf in map(_as_jax_array, jax.tree.leaves(tree)) if is_array(leaf)]
 
 
 class _Result:
     """The result of a function without its arrays; tracing the function fills it in.
 
     Attributes:
+        numpy: the user's NumPy arrays by the ids of the JAX arrays in their places; the function gives them back as
+            they were.
         structure: pytree structure of the result.
         rest: leaves of the result; None where an array was.
         is_array: for each leaf, whether it was an array.
@@ -144,6 +167,24 @@ class _Result:
     structure: Any
     rest: list[Any]
     is_array: list[bool]
+
+    def __init__(self, numpy: Mapping[int, np.ndarray]) -> None:
+        self.numpy = numpy
+
+    def refuse_lost_arrays(self, who: str, name: str) -> None:
+        """Refuses a result with arrays in an object that is no pytree, where they cannot be replaced.
+
+        Raises:
+            TypeError: there is such an object.
+        """
+        for leaf in self.rest:
+            if internals.holds_dead_tracer(leaf):
+                kind = type(leaf).__name__
+                raise TypeError(
+                    f"{who}: {name} returns an object of type {kind} that holds arrays, and JAX cannot find them "
+                    f"there: register {kind} as a pytree (jax.tree_util.register_dataclass or "
+                    "register_pytree_node_class), or return the arrays."
+                )
 
     def rebuilt(self, arrays: Sequence[Any]) -> Any:
         """The result with other arrays."""
@@ -157,13 +198,39 @@ def _flat(
 ) -> list[Any]:
     """A function from the arrays among its arguments to those in its result."""
     supply = iter(dynamic)
-    args, kwargs = jax.tree.unflatten(
-        structure, [next(supply) if is_array(leaf) else leaf for leaf in leaves]
-    )
+    filled = [next(supply) if is_array(leaf) else leaf for leaf in leaves]
+    passed = {
+        id(new): result.numpy[id(old)]
+        for new, old in zip(filled, leaves, strict=True)
+        if id(old) in result.numpy
+    }
+    args, kwargs = jax.tree.unflatten(structure, filled)
     outputs, result.structure = jax.tree.flatten(call(*args, **kwargs))
+    outputs = [passed.get(id(out), out) for out in outputs]
     result.is_array = [isinstance(out, jax.Array) for out in outputs]
     result.rest = [None if isinstance(out, jax.Array) else out for out in outputs]
     return [out for out in outputs if isinstance(out, jax.Array)]
+
+
+def _with_jax_arrays(
+    args: Sequence[Any], kwargs: dict[str, Any]
+) -> tuple[Sequence[Any], dict[str, Any], dict[int, np.ndarray]]:
+    """Arguments with JAX arrays in the places of NumPy's, and the latter by the ids of the former."""
+    leaves, structure = jax.tree.flatten((tuple(args), kwargs), is_leaf=_nnx.is_module)
+    arrays = [_as_jax_array(leaf) for leaf in leaves]
+    numpy = {id(new): old for new, old in zip(arrays, leaves, strict=True) if new is not old}
+    return (*jax.tree.unflatten(structure, arrays), numpy) if numpy else (args, kwargs, numpy)
+
+
+def _as_jax_array(leaf: Any) -> Any:
+    # A masked array would lose its mask; NumPy's numbers stand for sizes and slopes, as Python's do.
+    if not isinstance(leaf, np.ndarray) or isinstance(leaf, np.ma.MaskedArray):
+        return leaf
+    try:
+        array = jnp.array(leaf)
+    except (TypeError, ValueError):  # text, objects, dates: nothing that JAX can trace
+        return leaf
+    return array if isinstance(array, jax.Array) else leaf
 
 
 def _without_state(fn: Callable[..., Any]) -> Callable[..., tuple[Any, None]]:
@@ -180,18 +247,54 @@ def _name(fn: Callable[..., Any]) -> str:
     if isinstance(fn, functools.partial):
         return _name(fn.func)
     if isinstance(fn, Bound):
-        return _name(fn.pure.method or jax.tree.unflatten(fn.pure.structure, fn.pure.leaves)[0])
-    return getattr(fn, "__qualname__", type(fn).__name__)
+        called = fn.pure.method or jax.tree.unflatten(fn.pure.structure, fn.pure.leaves)[0]
+        return fn.pure.module if called is None else _name(called)
+    owner = getattr(fn, "__self__", None)
+    if inspect.ismethod(fn) and not isinstance(
+        owner, type
+    ):  # `MLP.apply`, and not the `Module.apply` that it inherits
+        return f"{_name_of_owner(owner)}.{fn.__name__}"
+    return str(getattr(fn, "__qualname__", type(fn).__name__))
 
 
-def _first_line(error: Exception) -> str:
+def _name_of_owner(owner: Any) -> str:
+    of_flax = type(owner).__module__.startswith("flax.")
+    made_by = getattr(owner, "module_type", None) if of_flax else None  # `nnx.bridge.functional(MLP)`
+    return (made_by or type(owner)).__name__
+
+
+def _reason(error: Exception) -> str:
+    """What the user's function raised, in a line, and the remedy where there is one."""
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    first = f"{type(error).__name__}: {lines[0].rstrip('.:')}" if lines else type(error).__name__
+    return f"{first}. {_remedy(error)}".rstrip()
+
+
+_UNKNOWN_IN_A_TRACE = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.NonConcreteBooleanIndexError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
 
 
 def _remedy(error: Exception) -> str:
     if "TraceContextError" in type(error).__name__ or "trace level" in str(error):
-        return " Pass an NNX module as an argument, not by closure: its state changes in the call."
+        return "Pass an NNX module as an argument, not by closure: its state changes in the call."
+    if isinstance(error, NameError) and "axis name" in str(error):
+        return "Give the whole function, with the vmap, pmap or shard_map that names this axis, or call it inside one."
+    if "UnboundModuleError" in type(error).__name__:
+        return "Give a Linen module with its variables: functools.partial(module.apply, variables)."
+    if isinstance(error, jax.errors.TracerBoolConversionError):
+        return "If a setting decides it, bind that: functools.partial(fn, train=False)."
+    if isinstance(error, _UNKNOWN_IN_A_TRACE) or "Shapes must be 1D sequences of concrete" in str(error):
+        return (
+            "Use jax.numpy there, or bind what must be known while tracing: functools.partial(fn, mask=mask)."
+        )
+    if "ModifyScopeVariableError" in type(error).__name__:
+        return "In training mode, bind the collection that changes: functools.partial(fn, mutable=['batch_stats'])."
+    if "__contains__: unsupported operand type <class 'str'>" in str(error):  # "params" in an array
+        return "Linen's apply takes the variables first: functools.partial(module.apply, variables)."
     return ""
 
 

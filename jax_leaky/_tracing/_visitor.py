@@ -48,11 +48,6 @@ class Visitor:
     stacks: Callable[[Loop], bool] = lambda loop: False  # noqa: ARG005 as above
     steps: tuple[Array, ...] = ()
 
-    @property
-    def only_records(self) -> bool:
-        """Whether what the function computes stays untouched."""
-        return self.tap is None and self.replace is None
-
     def at_step(self, number: Array) -> "Visitor":
         """The same visitor inside one more scan."""
         return dataclasses.replace(self, steps=(*self.steps, number))

@@ -41,7 +41,7 @@ def numpy_merge(counts):
 
 def by_kind(seen):
     """The records by kind; jit sorts the names."""
-    return {name.replace("/", " ").split(" ")[-1]: record for name, record in seen.items()}
+    return {name.rpartition("/")[2]: record for name, record in seen.items()}
 
 
 def plain(record):

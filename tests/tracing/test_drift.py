@@ -5,15 +5,17 @@ those of `test_tracing_unknown_version` look behind this package's public face.
 """
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
+from jax import export, lax
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jax_leaky._tracing import _jax_internals as internals
-from jax_leaky._tracing._plan import CONSTRUCTS, UNSEEN
+from jax_leaky._tracing._plan import CONSTRUCTS, UNSEEN, Planner
+from jax_leaky._tracing._program import Choices
 
 X = jnp.array([[-1.0, 2.0], [3.0, -4.0]])
 
@@ -78,6 +80,56 @@ def test_inner_jaxprs(name):
     assert all(len(internals.body(jaxpr).jaxpr.eqns) >= 1 for jaxpr in found)
 
 
+PRIMITIVES = sorted(
+    {
+        primitive.name: primitive
+        for primitive in vars(jax.extend.core.primitives).values()
+        if isinstance(primitive, jax.extend.core.Primitive)
+    }.items()
+)
+
+
+def holding(primitive, held):
+    """The sites of tanh, were it an equation of another primitive that holds something."""
+    body = internals.body(jax.make_jaxpr(jnp.tanh)(X))
+    (eqn,) = body.jaxpr.eqns
+    params = {
+        "something": held,
+        "dimension_numbers": (((1,), (0,)), ((), ())),
+    }  # a product has these, and two inputs
+    takes_two = primitive.name in {"dot_general", "conv_general_dilated", "eq", "ne"}
+    other = eqn.replace(primitive=primitive, params=params, invars=eqn.invars * (1 + takes_two))
+    jaxpr = body.jaxpr.replace(eqns=[other])
+    planner = Planner()
+    plan = planner.plan_function(internals.body(jaxpr), Choices())
+    return [spot.site.kind for spot in plan.all_spots], [part.what for part in planner.opaque]
+
+
+HELD = {
+    "a jaxpr": lambda: jax.make_jaxpr(jax.nn.relu)(X),
+    "an open jaxpr": lambda: internals.body(jax.make_jaxpr(jax.nn.relu)(X)).jaxpr,
+    "a jaxpr in containers": lambda: {"one": (1, [jax.make_jaxpr(lambda x: jnp.sin(x))(X)])},
+    "a Python function": lambda: jnp.tanh,
+    "functions in containers": lambda: {"one": (1, [print])},
+    "an exported function": lambda: export.export(jax.jit(jnp.tanh))(jax.ShapeDtypeStruct(X.shape, X.dtype)),
+}
+
+
+@pytest.mark.parametrize("what", sorted(HELD))
+def test_every_primitive_that_holds_a_function_is_entered_or_opaque(what):
+    held = HELD[what]()
+    assert len(PRIMITIVES) > 100
+    for name, primitive in PRIMITIVES:
+        if name not in {*CONSTRUCTS, "tanh", "logistic"}:  # which are activations themselves
+            assert holding(primitive, held) == ([], [name]), name
+
+
+def test_a_parameter_that_is_no_function_makes_nothing_opaque():
+    impl = jax.random.key_impl(jax.random.key(0))
+    for held in (1, "relu", jnp.float32, np.dtype("float32"), X, None, AxisType.Auto, impl, P("d")):
+        assert holding(jax.extend.core.primitives.neg_p, held) == ([], [])
+
+
 def test_body_splits_constants_from_arguments():
     held = jnp.arange(4.0).reshape(2, 2)
     inner = internals.body(jax.make_jaxpr(lambda x: x @ held)(X))
@@ -135,21 +187,22 @@ def test_as_function():
     np.testing.assert_array_equal(internals.as_function(jaxpr)(X)[0], jnp.tanh(X))
 
 
-def test_is_staging():
+def test_holds_dead_tracer():
+    class Box:
+        def __init__(self, value):
+            self.value = value
+
     seen = []
 
-    def ask(x):
-        seen.append(internals.is_staging())
+    def fn(x):
+        seen.append(Box([x]))
         return x * 1.0
 
-    ask(X)
-    jax.grad(lambda x: ask(x).sum())(X)
-    jax.vmap(ask)(X)
-    jax.jit(ask)(X)
-    jax.jit(jax.grad(lambda x: ask(x).sum()))(X)
-    lax.scan(lambda c, _: (ask(c), None), X, None, length=1)
-    assert seen[:3] == [False] * 3
-    assert seen[3:] == [True] * len(seen[3:])
+    jax.make_jaxpr(fn)(X)
+    jax.make_jaxpr(lambda x: seen.append(internals.holds_dead_tracer(Box(x))) or x)(X)
+    assert internals.holds_dead_tracer(seen[0])
+    assert seen[1] is False
+    assert not internals.holds_dead_tracer(Box(X))
 
 
 @pytest.mark.parametrize("name", sorted(set(EXAMPLES) - {"closed_call"}))
@@ -245,7 +298,11 @@ def test_parts_of_a_remat():
 def test_parts_of_a_shard_map():
     shards = internals.shard_map(equation("shard_map", mapped, X))
     assert (shards.axes, shards.in_specs, shards.out_specs) == ({"d": 2}, (P("d"),), (P("d"),))
-    assert shards.typed
+    assert not shards.is_pmap
+    call = equation("jit", jax.pmap(lambda x: x + 1), X)
+    (inner,) = internals.body(internals.inner_jaxprs(call)[0]).jaxpr.eqns
+    assert internals.shard_map(inner).is_pmap
+    assert not internals.is_plumbing(internals.inner_jaxprs(call)[0])
     assert set(shards.options) == {"mesh", "axis_names", "check_vma"}
 
 

@@ -46,6 +46,21 @@ def test_a_backward_pass_is_told_from_the_forward_pass_of_a_derivative(outer):
     assert {("sin", False), ("remat2", True)} <= found
 
 
+def test_a_backward_pass_marks_what_it_computes_again():
+    def marks(jaxpr):
+        for eqn in internals.body(jaxpr).jaxpr.eqns:
+            yield eqn.primitive.name, internals.is_recomputed(eqn)
+            for inner in internals.inner_jaxprs(eqn):
+                yield from marks(inner)
+
+    found = set(
+        marks(jax.make_jaxpr(jax.grad(lambda x: jax.checkpoint(lambda x: jnp.sin(x * x))(x).sum()))(X))
+    )
+    assert ("cos", True) in found
+    assert not any(recomputed for name, recomputed in found if name in {"add_any", "broadcast_in_dim"})
+    assert not any(recomputed for _, recomputed in marks(jax.make_jaxpr(jax.checkpoint(jnp.sin))(X)))
+
+
 def test_a_derivative_around_a_trace_leaves_no_mark():
     seen = []
 

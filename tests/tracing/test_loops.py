@@ -229,7 +229,7 @@ def test_a_while_loop_merges_records_and_counts_its_steps(n, compile_it):
 
 
 def test_a_while_loop_without_merge_is_left_out_with_a_warning():
-    with pytest.warns(UserWarning, match="observe does not record while/.* relu: .* give merge="):
+    with pytest.warns(UserWarning, match="observe does not record while/layer/relu: .* give merge="):
         out, seen = observe(looped, count)(X, W, jnp.int32(2))
     assert seen == {}
     assert out.tobytes() == looped(X, W, jnp.int32(2)).tobytes()

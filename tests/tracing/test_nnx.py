@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from jax_leaky._tracing import list_sites, observe
+from jax_leaky.nnx import PReLU, RReLU
 from tests.tracing.small_network import firing
 
 ROWS = jnp.asarray(np.random.default_rng(2).normal(size=(16, 5)), jnp.float32)
@@ -45,7 +46,7 @@ def same_state(a, b):
     return all(x.tobytes() == y.tobytes() for x, y in zip(state_of(a), state_of(b), strict=True))
 
 
-@pytest.mark.parametrize("how", ["module", "method", "argument", "nnx.jit", "twice"])
+@pytest.mark.parametrize("how", ["module", "method", "argument", "nnx.jit", "twice", "cached_partial"])
 def test_nnx_modules_keep_their_state_updates(how):
     plain, observed, untouched = Net(nnx.Rngs(0)), Net(nnx.Rngs(0)), Net(nnx.Rngs(0))
     if how == "module":
@@ -57,6 +58,10 @@ def test_nnx_modules_keep_their_state_updates(how):
     elif how == "nnx.jit":
         out = nnx.jit(lambda net, x: net(x))(plain, ROWS)
         result, seen = nnx.jit(lambda net, x: observe(net, firing)(x))(observed, ROWS)
+    elif how == "cached_partial":
+        step = nnx.jit(lambda net, x: net(x))
+        out = nnx.cached_partial(step, plain)(ROWS)
+        result, seen = observe(nnx.cached_partial(step, observed), firing)(ROWS)
     else:
         out, (result, seen) = (
             (plain(ROWS), plain(ROWS)),
@@ -66,7 +71,28 @@ def test_nnx_modules_keep_their_state_updates(how):
     assert same_state(plain, observed)
     assert not same_state(observed, untouched)
     assert len(seen) == {"method": 1, "twice": 4}.get(how, 2)
-    assert all(name.startswith("test_nnx.py:") for name in seen)
+    # After the last module with parameters, and the PReLU after itself.
+    names = {"norm/relu", "prelu/prelu", "norm/relu_1", "prelu/prelu_1"}
+    assert seen.keys() == {"method": {"norm/relu"}, "twice": names}.get(how, {"norm/relu", "prelu/prelu"})
+
+
+def test_a_module_with_a_learned_slope_gives_its_own_name():
+    class Rectified(nnx.Module):
+        def __init__(self, rngs):
+            self.a, self.b = (nnx.Linear(5, 5, rngs=rngs) for _ in range(2))
+            self.pre, self.flax, self.rr = PReLU(num_features=5), nnx.PReLU(), RReLU(rngs=rngs)
+
+        def __call__(self, x):
+            return self.rr(self.pre(self.b(self.flax(self.a(x)))))
+
+    net = Rectified(nnx.Rngs(0))
+    graph, state = nnx.split(net)
+    # An RReLU has no parameter, so it is named after the last module with one, in training and in evaluation.
+    names = ["flax/prelu", "pre/leaky_relu", "pre/leaky_relu_1"]
+    assert list_sites(net, ROWS).names == names
+    assert list_sites(lambda state, x: nnx.merge(graph, state)(x), state, ROWS).names == names
+    net.eval()
+    assert list_sites(net, ROWS).names == names
 
 
 def test_nnx_training_step_with_gradients():
@@ -147,3 +173,11 @@ def test_an_nnx_module_that_is_closed_over_is_refused_with_the_way_out():
     net = Net(nnx.Rngs(0))
     with pytest.raises(TypeError, match="Pass an NNX module as an argument, not by closure"):
         list_sites(lambda x: net(x), ROWS)
+
+
+def test_a_module_that_does_not_change_may_be_closed_over_by_a_jitted_function():
+    net = Net(nnx.Rngs(0))
+    net.eval()
+    out, seen = jax.jit(lambda x: observe(net, firing)(x))(ROWS)
+    np.testing.assert_array_equal(out, jax.jit(lambda x: net(x))(ROWS))
+    assert list(seen) == ["norm/relu", "prelu/prelu"]

@@ -78,6 +78,11 @@ VARIANTS = [
     ("relu6", lambda x: jnp.clip(x, 0, 6)),
     ("relu6", lambda x: jnp.minimum(jnp.maximum(x, 0), 6)),
     ("hard_tanh", lambda x: lax.clamp(-1.0, x, 1.0)),
+    ("hard_tanh", lambda x: jnp.select([x < -1, x > 1], [-jnp.ones_like(x), jnp.ones_like(x)], x)),
+    ("hard_tanh", lambda x: jnp.piecewise(x, [x < -1, x > 1], [-1.0, 1.0, lambda z: z])),
+    ("elu", lambda x: jnp.piecewise(x, [x < 0], [jnp.expm1, lambda z: z])),
+    ("relu6", jax.vmap(lambda x: jnp.select([x < 0, x > 6], [0 * x, 0 * x + 6], x))),
+    ("celu", lambda x: jnp.select([x > 0, x <= 0], [x, 2 * jnp.expm1(x / 2)])),
 ]
 
 
@@ -114,6 +119,10 @@ RELU_SPELLINGS = [
     lambda x: jax.vmap(lambda row: jnp.maximum(row, 0))(x),
     lambda x: jax.vmap(jax.vmap(jax.nn.relu))(x),
     lambda x: -jnp.minimum(-x, 0),
+    lambda x: jnp.select([x > 0], [x]),
+    lambda x: jnp.select([x <= 0, x > 0], [0 * x, x]),
+    lambda x: jnp.piecewise(x, [x > 0], [lambda z: z, 0.0]),
+    jax.vmap(jax.vmap(lambda x: jnp.piecewise(x, [x < 0, x >= 0], [0.0, lambda z: z]))),
 ]
 
 
@@ -136,6 +145,10 @@ LEAKY_SPELLINGS = [
     lambda x, a: x * jnp.where(x > 0, 1.0, a),
     lambda x, a: jnp.maximum(x, 0) + a * jnp.minimum(x, 0),
     lambda x, a: jax.nn.relu(x) - a * jax.nn.relu(-x),
+    lambda x, a: jax.nn.relu(x) + (-a) * jax.nn.relu(-x),
+    lambda x, a: jnp.select([x > 0, x <= 0], [x, a * x]),
+    lambda x, a: jax.vmap(lambda row: jnp.select([row > 0], [row], a * row))(x),
+    lambda x, a: jnp.piecewise(x, [x < 0], [lambda z: a * z, lambda z: z]),
     lambda x, a: jnp.where(x > 0, x, x / (1 / a)),
     lambda x, a: jax.nn.leaky_relu(x, a),
     lambda x, a: leaky_relu(x, a),
@@ -166,6 +179,9 @@ def test_a_slope_is_read_as_it_was_written():
         ("prelu", lambda x, a: jnp.where(x >= 0, x, a * x)),
         ("prelu", lambda x, a: jnp.maximum(x, a * x)),
         ("prelu", lambda x, a: jax.nn.relu(x) - a * jax.nn.relu(-x)),
+        ("prelu", lambda x, a: jax.nn.relu(x) + (-a) * jax.nn.relu(-x)),
+        ("prelu", lambda x, a: jnp.maximum(x, 0) + -1 * a * jnp.maximum(-x, 0)),
+        ("prelu", lambda x, a: jnp.select([x > 0], [x], a * x)),
         ("leaky_relu", jax.nn.leaky_relu),
         ("leaky_relu", leaky_relu),
     ],
@@ -173,6 +189,14 @@ def test_a_slope_is_read_as_it_was_written():
 def test_a_slope_that_is_an_array_or_an_argument(kind, fn, shape):
     (site,) = list_sites(fn, X, jnp.full(shape, 0.25))
     assert (site.kind, site.negative_slope) == (kind, None)
+
+
+def test_a_learnt_slope_in_a_piece():
+    def fn(x, a):
+        return jnp.piecewise(x, [x < 0], [lambda z, a: a * z, lambda z, _: z], a)
+
+    (site,) = list_sites(fn, X, jnp.float32(0.25))
+    assert (site.kind, site.negative_slope) == ("prelu", None)
 
 
 def test_the_kind_does_not_depend_on_whether_the_slope_is_closed_over():

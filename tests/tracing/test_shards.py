@@ -1,5 +1,7 @@
 """shard_map and sharded arrays: every sample is recorded once, however it is spread."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,8 @@ from jax import lax
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jax_leaky._tracing import list_sites, observe
+from jax_leaky import census
+from jax_leaky._tracing import list_sites, observe, swap
 from tests.tracing.oracle import (
     W,
     X,
@@ -56,6 +59,7 @@ def test_shard_map_records_each_shard_once(shape, axes, kind):
     assert plain(seen["tanh"])["fired"] == plain(merged["tanh"])["fired"] == numpy_count(W)["fired"]
 
 
+@pytest.mark.slow
 def test_loops_and_branches_inside_shard_map():
     mesh = jax.make_mesh((4,), ("d",), axis_types=(AxisType.Auto,))
 
@@ -79,15 +83,79 @@ def test_loops_and_branches_inside_shard_map():
     assert (int(tanh.times), int(relu.times)) == (int((~rows).sum()), int(rows.sum()))
 
 
-def test_shard_map_without_types_is_opaque():
+def test_shard_map_without_types():
     mesh = jax.make_mesh((4,), ("d",), axis_types=(AxisType.Auto,))
-    fn = jax.shard_map(jax.nn.relu, mesh=mesh, in_specs=P("d"), out_specs=P("d"), check_vma=False)
-    sites = list_sites(fn, X)
-    assert len(sites) == 0
-    assert sites.opaque[0].why.startswith("a shard_map with check_vma=False")
-    out, seen = observe(fn, count)(X)
-    assert out.tobytes() == fn(X).tobytes()
-    assert seen == {}
+
+    def body(x, w):
+        y = jax.nn.relu(x @ w)  # other samples on each shard
+        total = jnp.tanh(lax.psum(x, "d") @ w)  # the same on all
+        own = lax.cond(lax.axis_index("d") > 0, lambda y: jax.nn.silu(y), lambda y: y, w)  # the same, on some
+        return y + jax.nn.softplus(w).sum() + total.sum() + own.sum()
+
+    fn = jax.shard_map(body, mesh=mesh, in_specs=(P("d"), P()), out_specs=P("d"), check_vma=False)
+    assert [site.stacked for site in list_sites(fn, X, W)] == [(4,), (), (4,), ()]
+    seen = by_kind(unchanged(fn, X, W, eagerly=False, merge=merge))
+    x, w = np.asarray(X), np.asarray(W)
+    assert plain(seen["relu"]) == numpy_count(x @ w)
+    assert plain(seen["tanh"]) == numpy_count(x.sum(0, keepdims=True) @ w)
+    assert plain(seen["softplus"]) == numpy_count(w)
+    assert (int(seen["silu"].times), int(seen["silu"].record["n"])) == (3, 3 * len(w))
+
+
+def test_pmap_is_a_map_over_devices():
+    x = jnp.stack([X, -X, 2 * X, X - 1])
+
+    def body(x, w):
+        y = jax.nn.relu(x @ w) + jnp.tanh(w).sum()
+        y = lax.scan(lambda c, _: (jax.nn.leaky_relu(c - lax.pmean(c, "i"), 0.5), None), y, None, length=1)[0]
+        return lax.cond(y.sum() > 0, jax.nn.silu, lambda y: y, y)
+
+    fn = jax.pmap(body, axis_name="i", in_axes=(0, None))
+    assert [site.stacked for site in list_sites(fn, x, W)] == [(4,), (), (4, 1), (4,)]
+    assert list_sites(fn, x, W)[0].inside == ("pmap over 4 devices",)
+    seen = by_kind(unchanged(fn, x, W, eagerly=False, merge=merge))
+    z, w = np.asarray(x @ W), np.asarray(W)
+    assert plain(seen["relu"]) == numpy_count(z.reshape(-1, 6))
+    assert plain(seen["tanh"]) == numpy_count(w)
+    y = np.maximum(z, 0) + np.tanh(w).sum(dtype=np.float32)
+    centred = (y - y.mean(0)).reshape(-1, 6)
+    assert plain(seen["leaky_relu"])["fired"] == numpy_count(centred)["fired"]
+    assert seen["silu"].times == (np.where(centred > 0, centred, centred / 2).reshape(4, -1).sum(1) > 0).sum()
+    swapped = swap(fn, {"relu": jnp.abs})(x, W)
+    assert swapped.tobytes() == jax.pmap(lambda x: body_with_abs(x, W), axis_name="i")(x).tobytes()
+
+
+def body_with_abs(x, w):
+    y = jnp.abs(x @ w) + jnp.tanh(w).sum()
+    y = jax.nn.leaky_relu(y - lax.pmean(y, "i"), 0.5)
+    return lax.cond(y.sum() > 0, jax.nn.silu, lambda y: y, y)
+
+
+@pytest.mark.parametrize("weights_of", ["all devices", "each device"])
+def test_a_census_of_pmap_counts_the_whole_batch(weights_of):
+    x = jnp.stack([X, -X, 2 * X, X - 1])
+    replicated = weights_of == "each device"
+    w = jnp.stack([W] * 4) if replicated else W
+    fn = jax.pmap(lambda w, x: jax.nn.relu(x @ w), in_axes=(0 if replicated else None, 0))
+    z = np.asarray(x @ W).reshape(-1, 6)
+    if not replicated:
+        (site,) = census(functools.partial(fn, w), [x, x])
+        assert site.n == 2 * len(z)
+    else:
+        (site,) = census(lambda x: fn(w, x).sum(), [x], gradients=True)
+        assert site.n == len(z)
+        np.testing.assert_array_equal(site.per_unit("grad_dead"), ~(z > 0).any(0))
+    np.testing.assert_array_equal(site.per_unit("act_freq"), (z > 0).mean(0, dtype=np.float32))
+
+
+def test_one_device_is_a_mesh_axis_that_splits_nothing():
+    mesh = jax.make_mesh((1,), ("d",), devices=jax.devices()[:1], axis_types=(AxisType.Auto,))
+    fn = jax.shard_map(
+        lambda x: jax.nn.relu(x[0]), mesh=mesh, in_specs=P("d"), out_specs=P(), check_vma=False
+    )
+    (site,) = list_sites(fn, X[None])
+    assert site.stacked == ()
+    assert plain(next(iter(observe(fn, count)(X[None])[1].values()))) == numpy_count(X)
 
 
 def test_sharded_arrays_give_the_same_counts():

@@ -114,6 +114,28 @@ def test_a_learnt_slope_gets_its_gradient_through_scan():
     assert jax.jit(jax.grad(loss))(0.5) == jax.jit(jax.grad(edited))(0.5) != 0
 
 
+@pytest.mark.parametrize("slope", [0.25, jnp.float32(0.25), jnp.arange(6.0) / 8])
+def test_a_prelu_as_keras_writes_it(slope):
+    def prelu(z, a):
+        return jax.nn.relu(z) + (-a) * jax.nn.relu(-z)
+
+    def fn(x, a):
+        return prelu(x @ W, a) @ W
+
+    (site,) = list_sites(fn, X, slope)
+    swapped = swap(fn, {site.kind: leak})
+    assert swapped(X, slope).tobytes() == (leak(X @ W) @ W).tobytes()
+
+
+def test_selected_pieces_go_with_the_swap():
+    def fn(x):
+        x = jnp.select([x > 0], [x]) @ W
+        return jnp.piecewise(x, [x < -1, x > 1], [-1.0, 1.0, lambda z: z])
+
+    swapped = swap(fn, {"relu": leak, "hard_tanh": jnp.sin})
+    np.testing.assert_array_equal(swapped(X), jnp.sin(leak(X) @ W))
+
+
 def test_sites_confine_the_swap_and_swaps_compose():
     def fn(x):
         with jax.named_scope("a"):
@@ -173,6 +195,10 @@ def test_errors_are_one_sentence():
         swap(fn, {"relu": jnp.tanh}, sites="b")(X)
     with pytest.raises(ValueError, match=r"'Block_0/relu' is no kind of activation; .* goes into sites="):
         swap(fn, {"Block_0/relu": jnp.tanh})
+    with pytest.raises(TypeError, match="swap: fn must be callable, got int"):
+        swap(3, {"relu": jnp.tanh})
+    with pytest.raises(TypeError, match="activations must be a dictionary from kinds to functions, got list"):
+        swap(fn, ["relu"])
     with pytest.raises(TypeError, match="the activation for 'relu' must be callable, got str"):
         swap(fn, {"relu": "tanh"})
     with pytest.raises(ValueError, match=r"must return the shape \(4, 6\) of its input, got \(\)"):
