@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import operator
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -10,7 +13,20 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
+from jax_leaky.units._fields import UnitCounts
 from jax_leaky.units._wide import Wide, wide
+
+
+def check_counts(name: str, counts: Any) -> None:
+    """Refuses what are no counts.
+
+    Raises:
+        TypeError: they are none.
+    """
+    if not isinstance(counts, UnitCounts):
+        raise TypeError(
+            f"{name} is of type {type(counts).__name__}: give the UnitCounts of units.init or units.update."
+        )
 
 
 def floating(name: str, value: Any) -> Array:
@@ -36,6 +52,33 @@ def like_z(name: str, value: ArrayLike, z: Array) -> Array:
     return array
 
 
+def unit_axes(unit_axis: Any, ndim: int) -> tuple[int, ...]:
+    """The axes of z that hold its units, counted from the front.
+
+    Raises:
+        TypeError: `unit_axis` is neither an integer nor integers.
+        ValueError: one is no axis of z, or stands twice.
+    """
+    given = tuple(unit_axis) if isinstance(unit_axis, tuple | list) else (unit_axis,)
+    try:
+        numbers = tuple(map(operator.index, given))
+    except TypeError:
+        raise TypeError("is no integer, nor several") from None
+    axes = tuple(axis % ndim for axis in numbers if -ndim <= axis < ndim)
+    if not axes or len(set(axes)) < len(given):
+        raise ValueError("is no axis" if len(given) == 1 else "are no different axes")
+    return axes
+
+
+def units_last(x: Array, axes: Sequence[int]) -> Array:
+    """An array (..., units) whose units are the indices of some axes, in C order, the other axes being samples."""
+    if tuple(axes) == (x.ndim - 1,):
+        return x
+    moved = jnp.moveaxis(x, tuple(axes), tuple(range(-len(axes), 0)))
+    samples = moved.shape[: x.ndim - len(axes)]
+    return moved.reshape(*samples, math.prod(x.shape[axis] for axis in axes))
+
+
 def kept(where: ArrayLike, z: Array) -> Array:
     """Which samples are counted, of z's shape without the units."""
     samples = z.shape[:-1]
@@ -51,11 +94,14 @@ def kept(where: ArrayLike, z: Array) -> Array:
         ) from None
 
 
-def slope_of(negative_slope: ArrayLike, units: int) -> Array:
+def slope_of(negative_slope: ArrayLike, unit_shape: tuple[int, ...]) -> Array:
     """The slope as an array (units,) of float32, cut from the gradient."""
+    units = math.prod(unit_shape)
     slope = jnp.asarray(negative_slope)
     if not (jnp.issubdtype(slope.dtype, jnp.floating) or jnp.issubdtype(slope.dtype, jnp.integer)):
         raise TypeError(f"negative_slope has the dtype {slope.dtype}: give a real number.")
+    if slope.shape == unit_shape:
+        slope = slope.reshape(units)
     if slope.shape not in ((), (1,), (units,)):
         raise ValueError(
             f"negative_slope has the shape {slope.shape}, but there are {units} units: "

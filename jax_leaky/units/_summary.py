@@ -13,8 +13,8 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jax_leaky.units import _wide
-from jax_leaky.units._fields import UnitCounts
+from jax_leaky.units import _inputs, _wide
+from jax_leaky.units._fields import LARGEST, UnitCounts, are_numbers_of_samples
 from jax_leaky.units._wide import Pair, Wide
 
 _ORDER = (
@@ -38,7 +38,9 @@ class Summary(NamedTuple):
     A property such as `never_active` is 1.0 where it holds, 0.0 where not, and NaN where it is unknown: no
     float sum or mean of it can hide a diverged layer. All of a layer is NaN when any of its values was not
     finite, or when it saw no sample; `dead` is NaN for a slope other than 0, `mean_slope` where no slope is known,
-    and `grad_dead` and `grad_score` without gradients. The arrays are NumPy's outside of jit, and JAX's inside.
+    and `grad_dead` and `grad_score` without gradients. The arrays are NumPy's outside of jit, and JAX's inside. In a
+    program that is traced under `jax_debug_nans` minus infinity stands for NaN, and under `jax_debug_infs` besides the
+    least float32.
 
     Attributes:
         per_unit: measure -> (units,), float32; also `z_min` and `z_max`.
@@ -86,23 +88,29 @@ class Summary(NamedTuple):
         row |= {name: plain(self.layer[name]) for name in sorted(self.layer, key=_place)}
         notes: dict[str, str] = {}
         if nonfinite or not row["n"]:
-            reason = f"{nonfinite} non-finite values" if nonfinite else "no sample was seen"
+            reason = (
+                f"{nonfinite} non-finite value{'s' * (nonfinite > 1)}" if nonfinite else "no sample was seen"
+            )
             notes["layer"] = f"invalid: {reason}"
         else:
             row["since_fired"] = int(self.since_fired.to_numpy().max())
-            if np.isnan(self.per_unit["dead"]).any():
+            if not known(np, self.per_unit["dead"]).all():
                 notes["dead"] = "n/a by construction: with a slope other than 0 no output is 0"
-            if np.isnan(self.per_unit["mean_slope"]).any():
+            if not known(np, self.per_unit["mean_slope"]).all():
                 notes["mean_slope"] = "n/a: the activation has no one slope below 0"
             if not int(self.grad_n):
                 notes["grad_dead"] = notes["grad_score"] = "no gradient was counted"
         return row | {"notes": notes}
 
-    def units_to_dict(self) -> dict[str, list[Any]]:
+    def units_to_dict(self, unit_shape: tuple[int, ...] | None = None) -> dict[str, list[Any]]:
         """The measures of every unit, a list of plain Python values for each, to export or to tabulate.
 
+        Args:
+            unit_shape: lengths of the axes that hold the units, where these are several: a unit is then named by its
+                indices, `[head, feature]`, and not by its number.
+
         Raises:
-            ValueError: if the summary is a stack of several.
+            ValueError: if the summary is a stack of several, or `unit_shape` has another number of units.
 
         Example:
             >>> import jax.numpy as jnp
@@ -119,7 +127,14 @@ class Summary(NamedTuple):
         if valid:
             columns["since_fired"] = self.since_fired.to_numpy().tolist()
         nonfinite = self.nonfinite.to_numpy().tolist()
-        return {"unit": list(range(len(nonfinite))), "nonfinite": nonfinite} | columns
+        names: list[Any] = list(range(len(nonfinite)))
+        if unit_shape is not None:
+            names = [list(index) for index in np.ndindex(*unit_shape)]
+            if len(names) != len(nonfinite):
+                raise ValueError(
+                    f"unit_shape={unit_shape} is not that of the {len(nonfinite)} units of the summary."
+                )
+        return {"unit": names, "nonfinite": nonfinite} | columns
 
     def __str__(self) -> str:
         """A plain table of the layer's measures; the repr for a stack, and inside jit."""
@@ -156,6 +171,7 @@ def summarize(
         taus: the thresholds of dormancy, inclusive, static.
 
     Raises:
+        TypeError: if counts is no `UnitCounts`.
         ValueError: if rare_below is not in [0, 1], a tau is not a finite number >= 0, or counts is a stack.
 
     References:
@@ -172,6 +188,7 @@ def summarize(
         >>> summary.per_unit["dead"].tolist(), float(summary.layer["dead"])
         ([0.0, 1.0], 0.5)
     """
+    _inputs.check_counts("counts", counts)
     if len(counts.shape) != 1:
         raise ValueError(f"counts is a stack of shape {counts.shape}: use jax.vmap(units.summarize).")
     if not 0 <= rare_below <= 1:
@@ -182,68 +199,83 @@ def summarize(
     rare = Fraction(str(float(rare_below))).limit_denominator(2**32 - 1)
     taus = tuple(float(tau) for tau in taus)
     if any(isinstance(stack, jax.core.Tracer) for stack in counts):
-        return _measure(counts, rare, taus)
+        return _measure(counts, rare, taus, nothing())
     # Compiled, this would take half a second for each number of units.
     with np.errstate(all="ignore"):
-        return _definitions(np, jax.tree.map(np.asarray, counts), rare, taus)
+        return _definitions(np, jax.tree.map(np.asarray, counts), rare, taus, None)
 
 
-def _definitions(xp: Any, counts: UnitCounts, rare: Fraction, taus: tuple[float, ...]) -> Summary:
+def nothing() -> float | None:
+    """What stands in a trace for a measure that has no value: None for NaN, unless JAX is told to stop at it."""
+    if not jax.config.jax_debug_nans:  # type: ignore[attr-defined] # JAX makes them as it starts
+        return None
+    return -LARGEST if jax.config.jax_debug_infs else -math.inf  # type: ignore[attr-defined] # likewise
+
+
+def known(xp: Any, values: Any) -> Any:
+    """Where there is a value, whichever of `nothing` stands for none."""
+    return xp.isfinite(values) & (values != -LARGEST)
+
+
+def _definitions(
+    xp: Any, counts: UnitCounts, rare: Fraction, taus: tuple[float, ...], missing: float | None
+) -> Summary:
     """Every definition, of counts of one layer, in JAX's or NumPy's arrays."""
-    nan = np.float32(math.nan)
-
-    def share(holds: Any) -> Any:
-        return holds.astype(np.float32)
-
-    def where(applies: Any, values: Any) -> Any:
-        return xp.where(applies, values, nan)
-
+    no_value = np.float32(math.nan if missing is None else missing)
     n = counts.n[..., None]
-    samples = n.to_float()
+    seen = ~_wide.is_zero(n)
+    samples = xp.where(seen, n.to_float(), np.float32(1))
     p = counts.fired.to_float() / samples
     never_active, always_active = _wide.is_zero(counts.fired), _wide.equal(counts.fired, n)
     since_fired = counts.end[..., None] - counts.last_fired
     seen_gradient = ~_wide.is_zero(counts.grad_n[..., None])
     least, greatest = counts.slope_min, counts.slope_max
-    known = ~(least > greatest)  # NaN is a slope
+    has_slope = ~(least > greatest)  # NaN is a slope
     own = p + (counts.slope_sum.high + counts.slope_sum.low) / samples
+    dormant, positive, gradient = (
+        _score(xp, sums) for sums in (counts.abs_sum, counts.positive_sum, counts.grad_sum)
+    )
+    # Each measure of every unit, and where it applies.
     scores = {
-        "dormant_score": _score(xp, counts.abs_sum),
-        "dormant_pos": _score(xp, counts.positive_sum),
-        "grad_score": where(seen_gradient, _score(xp, counts.grad_sum)),
+        "dormant_score": dormant,
+        "dormant_pos": positive,
+        "grad_score": (gradient[0], gradient[1] & seen_gradient),
     }
     properties = {
-        "dead": where(~known | ((least == 0) & (greatest == 0)), share(_wide.is_zero(counts.nonzero))),
-        "never_active": never_active,
-        "always_active": always_active,
-        "linear": never_active | always_active,
-        "rare": _wide.below_share(counts.fired, n, rare.numerator, rare.denominator),
-        "grad_dead": where(seen_gradient, share(_wide.is_zero(counts.grad_nonzero))),
+        "dead": (_wide.is_zero(counts.nonzero), ~has_slope | ((least == 0) & (greatest == 0))),
+        "never_active": (never_active, True),
+        "always_active": (always_active, True),
+        "linear": (never_active | always_active, True),
+        "rare": (_wide.below_share(counts.fired, n, rare.numerator, rare.denominator), True),
+        "grad_dead": (_wide.is_zero(counts.grad_nonzero), seen_gradient),
     }
     for tau in taus:
-        for name, score in (("dormant", scores["dormant_score"]), ("dormant_pos", scores["dormant_pos"])):
-            properties[f"{name}@{repr(tau).removesuffix('.0')}"] = where(
-                ~xp.isnan(score), share(score <= tau)
-            )
+        for name, (score, applies) in (("dormant", dormant), ("dormant_pos", positive)):
+            properties[f"{name}@{repr(tau).removesuffix('.0')}"] = (score <= tau, applies)
     # Of one slope exactly that slope in a unit that is never active, which a quotient of sums would not be.
-    means = {"act_freq": p, "mean_slope": where(known, xp.where(least == greatest, p + least * (1 - p), own))}
-    others = {"since_fired": since_fired.to_float(), "z_min": counts.z_min, "z_max": counts.z_max}
+    mean_slope = xp.where(least == greatest, p + least * (1 - p), own)
+    means = {"act_freq": (p, True), "mean_slope": (mean_slope, has_slope)}
+    has_extremes = (counts.z_min <= counts.z_max) & ~((counts.z_min == -LARGEST) & (counts.z_max == LARGEST))
+    others = {
+        "since_fired": (since_fired.to_float(), True),
+        "z_min": (counts.z_min, has_extremes),
+        "z_max": (counts.z_max, has_extremes),
+    }
 
-    valid = ~_wide.is_zero(n) & xp.all(_wide.is_zero(counts.nonfinite))
-    per_unit = {
-        name: where(valid, value.astype(np.float32))
-        for name, value in (means | properties | scores | others).items()
-    }
-    layer = {name: _mean(xp, per_unit[name]) for name in (*means, *properties)}
-    layer |= {name: xp.median(per_unit[name]) for name in scores}
-    layer |= {
-        "since_fired": xp.max(per_unit["since_fired"]),
-        "rule_of_three": where(valid, 3 / samples)[0],
-    }
+    valid = seen & xp.all(_wide.is_zero(counts.nonfinite) & are_numbers_of_samples(counts))
+    per_unit, layer = {}, {}
+    for name, (values, applies) in (means | properties | scores | others).items():
+        holds = xp.broadcast_to(valid & applies, values.shape)
+        filled = xp.where(holds, values.astype(np.float32), np.float32(0))
+        per_unit[name] = xp.where(holds, filled, no_value)
+        of_layer = xp.median if name in scores else xp.max if name in others else functools.partial(_mean, xp)
+        layer[name] = xp.where(xp.all(holds), of_layer(filled), no_value)
+    del layer["z_min"], layer["z_max"]
+    layer["rule_of_three"] = xp.where(valid, 3 / samples, no_value)[0]
     return Summary(per_unit, layer, counts.n, counts.grad_n, counts.nonfinite, since_fired)
 
 
-_measure = jax.jit(functools.partial(_definitions, jnp), static_argnums=(1, 2))
+_measure = jax.jit(functools.partial(_definitions, jnp), static_argnums=(1, 2, 3))
 
 
 def _mean(xp: Any, values: Any) -> Any:
@@ -252,14 +284,15 @@ def _mean(xp: Any, values: Any) -> Any:
     return mean + xp.mean(values - mean)
 
 
-def _score(xp: Any, sums: Pair) -> Any:
-    """Each unit's sum over the mean of the layer's; 0 where that mean is 0, NaN where a sum overflowed."""
+def _score(xp: Any, sums: Pair) -> tuple[Any, Any]:
+    """Each unit's sum over the mean of the layer's, 0 where that mean is 0; and whether no sum overflowed."""
+    finite = xp.all(xp.isfinite(sums.high))
+    high = xp.where(finite, sums.high, np.float32(0))
     # Scaled by a power of two, which is exact: the total of huge sums cannot overflow and make every score 0.
-    _, exponent = xp.frexp(xp.max(sums.high))
-    scaled = xp.ldexp(sums.high, -exponent)
+    _, exponent = xp.frexp(xp.max(high))
+    scaled = xp.ldexp(high, -exponent)
     mean = _total(xp, scaled) / np.float32(scaled.size)
-    score = xp.where(mean == 0, np.float32(0), scaled / xp.where(mean == 0, np.float32(1), mean))
-    return xp.where(xp.all(xp.isfinite(sums.high)), score, np.float32(math.nan))
+    return xp.where(mean == 0, np.float32(0), scaled / xp.where(mean == 0, np.float32(1), mean)), finite
 
 
 def _total(xp: Any, values: Any) -> Any:
@@ -269,12 +302,12 @@ def _total(xp: Any, values: Any) -> Any:
 
 
 def plain(value: ArrayLike) -> float | None:
-    """A scalar as a Python float, None where it is not finite.
+    """A scalar as a Python float, None where it has no value.
 
     By way of the shortest text that float32 reads back: 0.1 in a row, not 0.10000000149011612.
     """
     number = np.asarray(value, np.float32)[()]
-    return float(str(number)) if np.isfinite(number) else None
+    return float(str(number)) if known(np, number) else None
 
 
 def _place(name: str) -> tuple[int, float]:

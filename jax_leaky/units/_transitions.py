@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jax_leaky.units._summary import plain
+from jax_leaky.units._summary import known, nothing, plain
 
 
 class Transitions(NamedTuple):
     """What changed between two looks; every field is a float32 scalar, NaN where it has no value.
+
+    As in `Summary`, the scalars are NumPy's outside of jit.
 
     Attributes:
         died: units that were alive before and are never active now.
@@ -67,32 +72,43 @@ def transitions(before: ArrayLike, after: ArrayLike, initial: ArrayLike | None =
         >>> float(change.died_share), float(change.revived), float(change.overlap)
         (0.25, 1.0, 0.5)
     """
-    was, now = _mask("before", before), _mask("after", after)
-    start = jnp.full_like(now, jnp.nan) if initial is None else _mask("initial", initial)
-    for name, mask in (("after", now), ("initial", start)):
-        if mask.shape != was.shape:
+    masks = {"before": _mask("before", before), "after": _mask("after", after)}
+    unknown = np.full(masks["before"].shape, np.nan, np.float32)
+    masks["initial"] = unknown if initial is None else _mask("initial", initial)
+    for name, mask in masks.items():
+        if mask.shape != masks["before"].shape:
             raise ValueError(
-                f"{name} has the shape {mask.shape}, but before has {was.shape}: give the same units."
+                f"{name} has the shape {mask.shape}, but before has {masks['before'].shape}: give the same units."
             )
-    died, revived = jnp.sum(now * (1 - was)), jnp.sum(was * (1 - now))
-    both = jnp.sum(now * start)
-    # 0 / 0 is NaN, as it should be: no unit, no share.
+    traced = any(isinstance(mask, jax.core.Tracer) for mask in masks.values())
+    xp: Any = jnp if traced else np
+    missing = nothing() if traced else None
+    no_value = np.float32(math.nan if missing is None else missing)
+    complete = {name: xp.all(known(xp, mask)) for name, mask in masks.items()}
+    was, now, start = (xp.where(complete[name], mask, np.float32(0)) for name, mask in masks.items())
+
+    def of(holds: Any, value: Any) -> Array:
+        return xp.where(holds, value, no_value).astype(np.float32)
+
+    changed, lasting = complete["before"] & complete["after"], complete["after"] & complete["initial"]
+    died, revived = xp.sum(now * (1 - was)), xp.sum(was * (1 - now))
+    both, either, silent = xp.sum(now * start), xp.sum(xp.maximum(now, start)), xp.sum(now)
     return Transitions(
-        died=died,
-        revived=revived,
-        died_share=died / was.size,
-        revived_share=revived / was.size,
-        overlap=both / jnp.sum(now),
-        jaccard=both / jnp.sum(jnp.maximum(now, start)),
+        died=of(changed, died),
+        revived=of(changed, revived),
+        died_share=of(changed, died / was.size),
+        revived_share=of(changed, revived / was.size),
+        overlap=of(lasting & (silent > 0), both / xp.maximum(silent, 1)),
+        jaccard=of(lasting & (either > 0), both / xp.maximum(either, 1)),
     )
 
 
-def _mask(name: str, value: ArrayLike) -> Array:
-    mask = jnp.asarray(value)
-    if mask.dtype != jnp.bool_ and not jnp.issubdtype(mask.dtype, jnp.floating):
+def _mask(name: str, value: ArrayLike) -> Any:
+    mask: Any = value if isinstance(value, jax.core.Tracer) else np.asarray(value)
+    if mask.dtype != np.bool_ and not jnp.issubdtype(mask.dtype, jnp.floating):
         raise TypeError(f"{name} has the dtype {mask.dtype}: give the bool mask of the never-active units.")
     if mask.ndim != 1 or mask.size == 0:
         raise ValueError(
             f"{name} has the shape {mask.shape}: give (units,), and use jax.vmap for more layers."
         )
-    return mask.astype(jnp.float32)
+    return mask.astype(np.float32)

@@ -91,7 +91,8 @@ def wide(value: Wide | Array | int, shape: tuple[int, ...] = ()) -> Wide:
 def maximum(first: Wide, second: Wide) -> Wide:
     """The greater of the two, element by element."""
     take_first = (first.high > second.high) | ((first.high == second.high) & (first.low >= second.low))
-    return Wide(jnp.where(take_first, first.high, second.high), jnp.where(take_first, first.low, second.low))
+    xp: Any = jnp if isinstance(take_first, jax.Array) else np
+    return Wide(xp.where(take_first, first.high, second.high), xp.where(take_first, first.low, second.low))
 
 
 def equal(first: Wide, second: Wide) -> Array:
@@ -163,6 +164,10 @@ def sum_pairs(pairs: Pair) -> Pair:
 
 def multiple(count: Array, x: Array) -> Pair:
     """`count * x` to 2^-40 of it, of a uint32 and a float32: products of 12-bit parts are exact in float32."""
+    if isinstance(count, np.ndarray):
+        product = count * np.asarray(x, np.float64)
+        total = product.astype(np.float32)
+        return Pair(total, (product - total).astype(np.float32))
     high = lax.bitcast_convert_type(
         lax.bitcast_convert_type(x, jnp.uint32) & np.uint32(0xFFFFF000), jnp.float32
     )

@@ -83,18 +83,23 @@ def test_over_two_mesh_axes():
     assert_equal_counts(count(Z).replaced(end=whole.end, last_fired=whole.last_fired), whole)
 
 
+@jax.jit
+@partial(jax.vmap, axis_name="d", out_axes=None)
+def all_reduced(counts):
+    return units.all_reduce(counts, "d")
+
+
 def test_the_sum_of_limbs_carries():
+    @jax.jit
     def doubled(times):
         counts = units.update(units.init(1), np.ones((3, 1), np.float32))
-        for _ in range(times):
-            counts = units.merge(counts, counts)
-        return counts
+        return jax.lax.fori_loop(0, times, lambda _, counts: units.merge(counts, counts), counts)
 
     # Four devices with 3 x 2^31, 3 x 2^31, 3 x 2^30 and 3 x 2^60: the lower limbs alone pass 2^32 three times
     # over.
     parts = [doubled(times) for times in (31, 31, 30, 60)]
     stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)
-    reduced = jax.vmap(lambda counts: units.all_reduce(counts, "d"), axis_name="d", out_axes=None)(stack)
+    reduced = all_reduced(stack)
     expected = 3 * (2 * 2**31 + 2**30 + 2**60)
     assert int(reduced.n) == expected
     assert reduced.fired.to_numpy().tolist() == [expected]
@@ -104,7 +109,7 @@ def test_the_latest_position_wins_in_both_limbs():
     starts = (5, 2**32 + 1, 2**32 + 7, 2**32 - 5)
     parts = [units.update(units.init(1, start=start), np.ones((1, 1), np.float32)) for start in starts]
     stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)
-    reduced = jax.vmap(lambda counts: units.all_reduce(counts, "d"), axis_name="d", out_axes=None)(stack)
+    reduced = all_reduced(stack)
     assert (int(reduced.end), reduced.last_fired.to_numpy().tolist()) == (2**32 + 8, [2**32 + 8])
 
 
@@ -128,7 +133,7 @@ def test_a_non_finite_value_on_one_device_is_seen_on_all(mesh):
     def count(z):
         return units.all_reduce(units.update(units.init(3), z), "data")
 
-    assert units.summarize(count(z)).to_dict()["notes"] == {"layer": "invalid: 1 non-finite values"}
+    assert units.summarize(count(z)).to_dict()["notes"] == {"layer": "invalid: 1 non-finite value"}
 
 
 @pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
@@ -143,3 +148,39 @@ def test_sharded_arrays_need_no_call(axis_type, masked):
     expected = units.update(units.init(3), z, gradient=z, where=where if masked else None)
     assert_equal_counts(actual, expected)
     assert units.summarize(actual).to_dict() == units.summarize(expected).to_dict()
+
+
+# What goes over the arrays as if they were numbers, and is no count any more.
+NO_COUNTS = {
+    "psum": lambda counts: lax.psum(counts, "d"),
+    "pmean": lambda counts: lax.pmean(counts, "d"),
+    "added": lambda counts: jax.tree.map(jnp.add, counts, counts),
+    "zeros": lambda counts: jax.tree.map(jnp.zeros_like, counts),
+    "psum, then merged": lambda counts: units.merge(counts, lax.psum(counts, "d")),
+    "psum, then reduced": lambda counts: units.all_reduce(lax.psum(counts, "d"), "d"),
+}
+
+
+def test_counts_that_were_taken_for_numbers_are_refused():
+    z = Z.reshape(4, 8, 3)
+
+    @jax.jit
+    @partial(jax.vmap, axis_name="d")
+    def spoilt(z):
+        counts = units.update(units.init(3), z)
+        found = {name: spoil(counts) for name, spoil in NO_COUNTS.items()}
+        measured = {name: units.summarize(found[name]).layer["act_freq"] for name in found if name != "pmean"}
+        return found, measured
+
+    found, measured = spoilt(z)
+    for name, counts in found.items():
+        for read in (lambda one: one.fired, lambda one: one.z_min, units.summarize):
+            with pytest.raises(ValueError, match="Bring the shares of devices together by all_reduce"):
+                read(jax.tree.map(lambda leaf: leaf[0], counts))
+        if name in measured:  # in a trace no one can raise: there is no measure
+            assert np.isnan(measured[name]).all(), name
+
+
+def test_an_unknown_axis_gets_one_sentence():
+    with pytest.raises(NameError, match="axis_name='batch' names no axis here: call all_reduce inside"):
+        units.all_reduce(units.init(3), "batch")

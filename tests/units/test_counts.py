@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
+from jax import export, lax
 
 from jax_leaky import units
 from jax_leaky.units._wide import Wide
@@ -52,6 +52,26 @@ def test_the_default_output_is_the_leaky_relu():
     np.testing.assert_array_equal(total(counts.abs_sum), [4.0 + 1.5, 3.5, 7.75])
     np.testing.assert_array_equal(total(counts.positive_sum), [4.0, 0.0, 7.75])
     assert counts.nonzero.to_numpy().tolist() == [4, 3, 5]
+
+
+def test_units_along_two_axes_are_counted_as_if_they_lay_last():
+    z = np.random.default_rng(2).normal(size=(2, 3, 5, 3)).astype(np.float32)
+    keep, slope = np.arange(10).reshape(2, 5) % 3 > 0, np.linspace(0, 0.5, 9).reshape(3, 3)
+    counts = units.update(
+        units.init((3, 3)), z, gradient=z - 0.5, where=keep, negative_slope=slope, unit_axis=(1, -1)
+    )
+    last = np.moveaxis(z, 1, 2).reshape(10, 9)
+    expected = units.update(
+        units.init(9), last, gradient=last - 0.5, where=keep.ravel(), negative_slope=slope.ravel()
+    )
+    assert_same_bits(counts, expected)
+    assert units.summarize(counts).units_to_dict((3, 3))["unit"][4] == [1, 1]
+    with pytest.raises(ValueError, match=r"unit_shape=\(2, 3\) is not that of the 9 units"):
+        units.summarize(counts).units_to_dict((2, 3))
+    with pytest.raises(ValueError, match=r"unit_axis=\(1, 1\) are no different axes of z, whose shape is"):
+        units.update(counts, z, unit_axis=(1, 1))
+    with pytest.raises(ValueError, match=r"counts holds 9 units: \(3, 5\) lie along unit_axis=\(1, 2\)"):
+        units.update(counts, z, unit_axis=(1, 2))
 
 
 def test_a_slope_for_each_unit():
@@ -190,11 +210,11 @@ def test_the_same_under_jit_and_in_a_scan():
 
 def test_vmap_over_networks():
     z = np.stack([Z, -Z, Z * 2])
-    stack = jax.vmap(units.update)(jax.vmap(lambda _: units.init(3))(jnp.arange(3)), z)
+    stack = jax.jit(jax.vmap(lambda z: units.update(units.init(3), z)))(z)
     for index in range(3):
         one = jax.tree.map(lambda leaf, index=index: leaf[index], stack)
         assert_same_bits(one, units.update(units.init(3), z[index]))
-    both = jax.vmap(units.merge)(stack, stack)
+    both = jax.jit(jax.vmap(units.merge))(stack, stack)
     assert both.n.to_numpy().tolist() == [10, 10, 10]
 
 
@@ -233,3 +253,37 @@ def test_merging_adds_the_non_finite_values_of_both():
     for first, second in ((sound, broken), (broken, sound)):
         assert units.merge(first, second).nonfinite.to_numpy().tolist() == [0, 0, 1]
     assert units.merge(broken, broken).nonfinite.to_numpy().tolist() == [0, 0, 2]
+
+
+def test_a_symbolic_number_of_samples():
+    batch, length = export.symbolic_shape("batch, length")
+
+    @jax.jit
+    def count(z, keep):
+        counts = units.update(units.init(3), z, where=keep[:, None], negative_slope=0.5)
+        return counts, units.constant_output(z[:, 0])
+
+    spec = (jax.ShapeDtypeStruct((batch, length, 3), "float32"), jax.ShapeDtypeStruct((batch,), "bool"))
+    z, keep = np.stack([Z, -Z, 2 * Z, 0 * Z]), np.array([True, False, True, True])
+    counts, constant = export.export(count)(*spec).call(z, keep)
+    kept = z[keep].reshape(-1, 3)
+    assert int(counts.n) == len(kept)
+    np.testing.assert_array_equal(counts.fired.to_numpy(), (kept > 0).sum(0))
+    np.testing.assert_array_equal(counts.nonzero.to_numpy(), (kept != 0).sum(0))
+    np.testing.assert_allclose(total(counts.abs_sum), np.where(kept > 0, kept, -0.5 * kept).sum(0), rtol=1e-6)
+    assert float(constant) == 0.0
+
+
+def test_counts_without_a_number_of_samples_are_printed_by_their_units():
+    counts, gone = units.init(2), jax.tree.map(jnp.array, units.init(2))
+    gone.scalars.delete()
+    for without in (
+        jax.eval_shape(lambda: counts),
+        jax.tree.map(jnp.add, counts, counts),
+        jax.tree.map(lambda leaf: leaf.astype(jnp.float32), counts),
+        gone,
+    ):
+        assert repr(without) == "<UnitCounts: 2 units>"
+    assert repr(jax.tree.map(lambda leaf: jnp.stack([leaf] * 3), counts)) == "<UnitCounts: 3 x 2 units>"
+    assert repr(jax.tree.map(jnp.sum, counts)).startswith("UnitCounts(whole=")
+    assert repr(counts) == "<UnitCounts: 2 units, n = 0>"

@@ -217,6 +217,7 @@ def test_silence_is_measured_across_batches_and_exactly():
     assert units.summarize(units.merge(late, early)).since_fired.to_numpy().tolist() == [8]
 
 
+@pytest.mark.slow
 def test_summaries_of_many_networks_by_vmap():
     stack = jax.vmap(lambda z: units.update(units.init(4), z))(np.stack([Z, -Z]))
     summaries = jax.vmap(units.summarize)(stack)

@@ -12,6 +12,11 @@ COUNTS = units.init(3)
 STACK = jax.vmap(lambda _: units.init(3))(np.arange(2))
 
 TYPE_ERRORS = [
+    (lambda: units.update(3, Z), "counts is of type int: give the UnitCounts of units.init or units.update"),
+    (lambda: units.summarize(3), "counts is of type int: give the UnitCounts"),
+    (lambda: units.merge(3, 4), "first is of type int: give the UnitCounts"),
+    (lambda: units.merge(COUNTS, 4), "second is of type int: give the UnitCounts"),
+    (lambda: units.all_reduce(3, "d"), "counts is of type int: give the UnitCounts"),
     (lambda: units.init(2.5), r"num_units=2\.5 is not an integer"),
     (lambda: units.init("many"), r"num_units='many' is not an integer"),
     (lambda: units.init(3, start=1.0), r"start=1\.0 is not an integer"),
@@ -29,7 +34,7 @@ TYPE_ERRORS = [
     (lambda: units.update(COUNTS, Z, where=np.ones(4)), "where has the dtype float32: give bool"),
     (lambda: units.update(COUNTS, Z, negative_slope=1j), "negative_slope has the dtype complex64"),
     (lambda: units.update(COUNTS, Z, negative_slope=True), "negative_slope has the dtype bool"),
-    (lambda: units.transitions(np.arange(3), np.arange(3)), "before has the dtype int32"),
+    (lambda: units.transitions(np.arange(3), np.arange(3)), "before has the dtype int64"),
     (lambda: units.constant_output(np.arange(3)), "outputs has the dtype int32"),
     (lambda: units.stable_rank(np.eye(3, dtype=int)), "a has the dtype int32"),
 ]
