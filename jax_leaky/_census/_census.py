@@ -8,12 +8,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from jax_leaky._census._result import Census
+from jax_leaky._census._site import LAST
 from jax_leaky._census._stream import arguments, stream
-from jax_leaky._census._visit import UnitAxis, choose, run
+from jax_leaky._census._visit import UnitAxis, choose, completed_record, run
 from jax_leaky._tracing import Traced
+from jax_leaky._tracing._activations import registry
 from jax_leaky._tracing._nnx import Pure, take_apart
+from jax_leaky._tracing._trace import check_callable
 
 # Batches that may wait on the device, so that loading and counting overlap and memory stays bounded.
 _AHEAD = 2
@@ -24,18 +28,19 @@ def census(
     batches: Iterable[Any],
     *,
     sites: str | Sequence[str] | None = None,
-    unit_axis: int | Mapping[str, int] = -1,
+    unit_axis: int | Sequence[int] | Mapping[str, int | Sequence[int]] = -1,
     gradients: bool = False,
     rare_below: float = 0.01,
     scan_rows: bool | None = None,
     sample_axes: str | Sequence[str] | None = None,
+    where: Callable[..., Any] | None = None,
     progress: bool | None = None,
 ) -> Census:
     """Counts what the activations of a function see, over all batches: which units are dead, rare, always active.
 
-    Nothing of the model is edited: the activations are found by tracing (`jax_leaky._tracing.list_sites` shows
-    which). A unit is an index of the last axis of an activation's input z, a convolution's channel; every other
-    index is a sample. `unit_axis` names another axis, for channels that come first and for what vmap puts last.
+    Nothing of the model is edited: the activations are found by tracing (`list_sites` shows which). A unit is an
+    index of the last axis of an activation's input z, a convolution's channel; every other index is a sample.
+    `unit_axis` names another axis, for channels that come first and for what vmap puts last.
     Batches are streamed: memory is O(units) whatever their number. The function is traced and compiled once per shape
     of batch in every census, since nothing of a Python function tells whether it still computes what it did. A
     function that is jitted, `jax.jit(model.apply)` or a `functools.partial` of it, says so by that: its program
@@ -48,30 +53,38 @@ def census(
         batches: an iterable (a generator, a data loader, a list), or one batch by itself: an array, a dict or a
             tuple (of several arguments, not of several batches). A batch that is a tuple or a list is spread,
             `fn(*batch)`; any other (an array, a dict, a NamedTuple) is `fn`'s one argument. Arrays of NumPy, PyTorch
-            and others become JAX arrays. Batches may be sharded over a mesh: the counts are the same on any.
+            and others become JAX arrays; text may stand beside them, as long as `fn` does not use it. Batches may be
+            sharded over a mesh: the counts are the same on any.
         sites: names of sites, or patterns with `*`; all sites if None.
         unit_axis: the axis of z that holds the units, -1 for the last: one for all sites, or a dict from names or
             patterns of sites to theirs, the others' being -1. With channels first, (samples, channels, height,
-            width), it is 1. Under `jax.vmap(lambda x: relu(weights @ x))` z is (units, samples), so it is 0 there:
-            `list_sites` shows each shape.
-        gradients: `fn` is then a loss: dL/dz of each sample is counted too (`grad_dead`, `grad_score`). The loss
-            is a scalar, an array with a value per sample, or either in a tuple `(loss, auxiliary)`; a sum or mean
-            over samples that do not meet each other, as they do in a batch norm in training mode.
+            width), it is 1. Of units along several axes it is a tuple of these: with (1, 3) the units of a gate on
+            (batch, heads, length, features) are pairs of a head and a feature, and `where` gives both indices. Under
+            `jax.vmap(lambda x: relu(weights @ x))` z is (units, samples), so it is 0 there: `list_sites` shows each
+            shape.
+        gradients: `fn` is then a loss: dL/dz of each sample is counted too (`grad_dead`, `grad_score`). It returns
+            an array of floats of any shape, a scalar or a value per sample for example, alone or first in a pair
+            `(loss, auxiliary)`, and L is its sum. Samples must not meet each other, as they do in a batch norm in
+            training mode. A mean divides the gradients by the size of the batch: with it, take batches of one size, or
+            else a sum or a value per sample, so that `grad_score` weighs all samples alike.
         rare_below: share of samples; a unit that fires on fewer is rare.
         scan_rows: whether each step of a scan has a row of its own: True for every scan, False for none, None for a
-            scan over layers (`jax_leaky._tracing.Loop` has the rule).
+            scan over layers: one whose every step has weights of its own.
         sample_axes: name or names of the mesh axes along which the shards of a shard_map hold other samples of the
             same units; any other axis is judged by how the arrays are split.
+        where: function from the arguments of `fn` to a bool array that is False for padding, such as
+            `lambda x, mask: mask`. Its axes are the first ones of each activation's samples: (batch,) keeps or leaves
+            out whole examples, (batch, length) tokens, also of inputs in which these two are one axis.
         progress: a bar on stderr: None shows it in a terminal after three seconds, True at once, False never.
 
     Returns:
         A `Census`; printed, it is a table.
 
     Raises:
-        TypeError: `fn` is not callable or does not trace, a batch holds what is no number, or with `gradients`
+        TypeError: `fn` is not callable or does not trace, it uses what is no number in a batch, or with `gradients`
             the output of `fn` is no loss.
         ValueError: there is no batch, no activation, or none that `sites` names; `unit_axis` is no axis of an
-            input, or holds another number of units in another batch.
+            input, or holds another number of units in another batch; `where` does not fit the samples of a site.
 
     A scan over layers, whose steps have weights of their own, has a row per layer; any other loop (over time, over
     minibatches) has one row for all its steps, unless `scan_rows` says otherwise. The branch of a cond that is not
@@ -90,13 +103,10 @@ def census(
         >>> found["layer/relu"].n, found["layer/relu"].where("dead").tolist()
         (1000, [1])
     """
-    if not callable(fn):
-        raise TypeError(f"census: fn must be callable, got {type(fn).__name__}.")
-    if not 0 <= rare_below <= 1:
-        raise ValueError(f"census: rare_below={rare_below!r} is not a share: give a number from 0 to 1.")
+    _check("census", fn, sites, rare_below, scan_rows, where)
     patterns = sites if sites is None or isinstance(sites, str) else tuple(sites)
     along = sample_axes if sample_axes is None or isinstance(sample_axes, str) else tuple(sample_axes)
-    step = _step(fn, patterns, unit_axis, gradients, rare_below, scan_rows, along)
+    step = _step(fn, patterns, unit_axis, gradients, rare_below, scan_rows, along, where)
     total: Census | None = None
     ahead: deque[Census] = deque()
     blank: ValueError | None = None
@@ -110,22 +120,33 @@ def census(
             blank = error  # JAX leaves `where` out of a function of no sample, and the activation with it
             continue
         except TypeError as error:
-            if isinstance(batches, tuple) and len(batches) > 1 and "positional argument" in str(error):
-                raise TypeError(
-                    f"{error} A tuple is one batch of several arguments: give a list of batches."
-                ) from error
-            raise
-        total = seen if total is None else _joined(total, seen)
-        ahead.append(total)
+            if len(given) < 2 or "positional argument" not in str(error):
+                raise
+            remedy = (
+                "A tuple is one batch of several arguments: give a list of batches."
+                if isinstance(batches, tuple)
+                else f"A batch that is a tuple or a list is spread, fn(*batch), and this one gives {len(given)} "
+                "arguments: take what fn takes, as in census(fn, (x for x, y in batches))."
+            )
+            raise TypeError(f"{error} {remedy}") from error
+        ahead.append(seen)
         if len(ahead) > _AHEAD:
-            jax.block_until_ready(ahead.popleft())
+            total = _with(total, ahead.popleft())
+    for seen in ahead:
+        total = _with(total, seen)
     if total is None and blank is not None:
         raise blank
     if total is None:
         raise ValueError(
             "census: batches gave no batch; a generator that was read before has to be made anew."
         )
-    return jax.device_get(total)
+    return total
+
+
+def _with(total: Census | None, seen: Census) -> Census:
+    """The census of one more batch, from what the program returned of it: on the host, which need not compile."""
+    newer = jax.device_get(seen)._map(completed_record)
+    return newer if total is None else total._joined(newer)
 
 
 def _step(
@@ -136,13 +157,15 @@ def _step(
     rare_below: float,
     scan_rows: bool | None,
     sample_axes: str | tuple[str, ...] | None,
+    where: Callable[..., Any] | None,
 ) -> Callable[[tuple[Any, ...]], Census]:
     """The function from a batch to its census."""
     pure, arrays = take_apart(fn)
-    axes = tuple(unit_axis.items()) if isinstance(unit_axis, Mapping) else unit_axis
-    settings = pure, sites, axes, gradients, rare_below, scan_rows, sample_axes
-    # 1, True and 1.0 are equal, and three arguments all the same.
-    kept = *settings, tuple(map(type, pure.leaves))
+    # Hashable, as pairs; an empty dict names none.
+    axes = (tuple(unit_axis.items()) or LAST) if isinstance(unit_axis, Mapping) else unit_axis
+    settings = pure, sites, axes, gradients, rare_below, scan_rows, sample_axes, where
+    # 1, True and 1.0 are equal, and three arguments all the same; a kind that is registered since is one to count.
+    kept = *settings, (tuple(map(type, pure.leaves)), registry())
     count = _kept_program(*kept) if _is_jitted(fn) and _is_hashable(kept) else _program(*settings)
     return functools.partial(count, arrays)
 
@@ -162,22 +185,25 @@ def _is_hashable(value: Any) -> bool:
 def _program(
     pure: Pure,
     sites: str | tuple[str, ...] | None,
-    axes: int | tuple[tuple[str, int], ...],
+    axes: Any,
     gradients: bool,
     rare_below: float,
     scan_rows: bool | None,
     sample_axes: str | tuple[str, ...] | None,
-    types: tuple[type, ...] = (),
+    where: Callable[..., Any] | None,
+    other: tuple[Any, ...] = (),
 ) -> Callable[..., Census]:
-    del types  # for the cache alone
+    del other  # for the cache alone
 
     @jax.jit
     def count(arrays: Any, batch: tuple[Any, ...]) -> Census:
         traced = Traced(
             "census", pure.rebuilt(arrays), batch, {}, scan_rows=scan_rows, sample_axes=sample_axes
         )
-        chosen = choose("census", traced, sites, dict(axes) if isinstance(axes, tuple) else axes)
-        _, records = run(traced, chosen, gradients=gradients)
+        by_site = isinstance(axes, tuple) and axes and isinstance(axes[0], tuple)
+        chosen = choose("census", traced, sites, dict(axes) if by_site else axes)
+        kept = None if where is None else where(*batch)
+        _, records = run(traced, chosen, gradients=gradients, whole=False, where=kept)
         return Census(records, chosen.sites.opaque, rare_below)
 
     return count
@@ -186,52 +212,50 @@ def _program(
 _kept_program = functools.lru_cache(maxsize=32)(_program)
 
 
-@jax.jit
-def _joined(total: Census, newer: Census) -> Census:
-    return total._joined(newer)
-
-
 def value_and_census(
     fn: Callable[..., Any],
     *,
     sites: str | Sequence[str] | None = None,
-    unit_axis: int | Mapping[str, int] = -1,
+    unit_axis: int | Sequence[int] | Mapping[str, int | Sequence[int]] = -1,
     gradients: bool = False,
     rare_below: float = 0.01,
     scan_rows: bool | None = None,
     sample_axes: str | Sequence[str] | None = None,
+    where: Callable[..., Any] | None = None,
 ) -> Callable[..., tuple[Any, Census]]:
     """The same function, which also returns the census of its call: one line in a jitted train step.
 
     Values and gradients are those of `fn`; no gradient flows through the counts. It composes with jit, grad, vmap
     and scan. What the step returns is all that is counted: return the `Census` to add them up over steps, or
-    `Census.scalars()` for a logger, or only some of those. In a trace the measures of a site are arrays, in
-    `census[name].summary.layer` and `.per_unit`: return those that are wanted, and XLA counts no others.
+    `Census.scalars()` for a logger, or only some of those. A sum tells which units were active in any of its steps: of
+    the units that died on the way, only the census of the last steps knows. In a trace the measures of a site are
+    arrays, in `census[name].summary.layer` and `.per_unit`: return those that are wanted, and XLA counts no others.
 
     A step has no room to spare, so this counts on the output of a relu or leaky_relu where `census` counts on its
     input: NaN and infinity are non-finite in both, but minus infinity, which a relu turns into 0, counts here as not
-    firing. The extremes of z are left out (NaN), and `since_fired` is known to the batch.
+    firing. The extremes of z are left out (NaN), and `since_fired` counts whole batches only: it is 0 for a
+    unit that was active anywhere in the last one.
 
     Args:
         fn: function to count, as `census` takes it; the changes of an NNX module are kept, as in any call of it.
         sites: names of sites, or patterns with `*`; all sites if None.
         unit_axis: axis of the units in an activation's input, as `census` takes it.
-        gradients: whether dL/dz of each sample is counted too (`grad_dead`, `grad_score`); `fn` is then a loss. It
-            returns a scalar, an array with a value for each sample, or either in a tuple `(loss, auxiliary)`: a sum
-            or mean over samples that do not meet each other. This runs the backward pass of `fn` down to its
-            first activation, whatever the caller differentiates.
+        gradients: whether dL/dz of each sample is counted too (`grad_dead`, `grad_score`); `fn` is then a loss, as
+            `census` takes it. This runs the backward pass of `fn` down to its first activation, whatever the caller
+            differentiates.
         rare_below: share of samples; a unit that fires on fewer is rare.
         scan_rows: choice of the scans whose steps have rows of their own, as `census` takes it.
         sample_axes: names of mesh axes that hold samples, as `census` takes them.
+        where: function from the arguments of `fn` to the bool array that is False for padding, as `census` takes it.
 
     Returns:
         A function of the arguments of `fn` that returns `(fn(*args), census)`.
 
     Raises:
-        TypeError: from the returned function: `fn` is not callable or does not trace, or with `gradients` its
-            output is no loss.
-        ValueError: from the returned function: `fn` has no activation, none that `sites` names, or `unit_axis`
-            is no axis of an input.
+        TypeError: `fn` or `where` is not callable, or `sites`, `rare_below` or `scan_rows` is of another type; from the
+            returned function: `fn` does not trace, or with `gradients` its output is no loss.
+        ValueError: `rare_below` is no share; from the returned function: `fn` has no activation, none that `sites`
+            names, `unit_axis` is no axis of an input, or `where` does not fit the samples of a site.
 
     Example:
         Flax Linen, the counts as the auxiliary output of the loss:
@@ -282,12 +306,31 @@ def value_and_census(
         >>> len(counts), bool(jnp.any(model.norm.mean[...] != 0))
         (1, True)
     """
+    _check("value_and_census", fn, sites, rare_below, scan_rows, where)
 
     @functools.wraps(fn, assigned=("__module__", "__name__", "__qualname__"), updated=())
     def counted(*args: Any, **kwargs: Any) -> tuple[Any, Census]:
         traced = Traced("value_and_census", fn, args, kwargs, scan_rows=scan_rows, sample_axes=sample_axes)
         chosen = choose("value_and_census", traced, sites, unit_axis)
-        out, records = run(traced, chosen, gradients=gradients, lean=True)
+        kept = None if where is None else where(*args, **kwargs)
+        out, records = run(traced, chosen, gradients=gradients, lean=True, where=kept)
         return out, Census(records, chosen.sites.opaque, rare_below)
 
     return counted
+
+
+def _check(who: str, fn: Any, sites: Any, rare_below: Any, scan_rows: Any, where: Any) -> None:
+    check_callable(who, fn)
+    if not (sites is None or isinstance(sites, str | Iterable)):
+        raise TypeError(f"{who}: sites must be a name, a pattern or several of these, got {sites!r}.")
+    if not isinstance(rare_below, float | int | np.number):
+        raise TypeError(f"{who}: rare_below={rare_below!r} is not a share: give a number from 0 to 1.")
+    if not 0 <= rare_below <= 1:
+        raise ValueError(f"{who}: rare_below={rare_below!r} is not a share: give a number from 0 to 1.")
+    if not (scan_rows is None or isinstance(scan_rows, bool)):
+        raise TypeError(f"{who}: scan_rows={scan_rows!r} is neither None, True nor False.")
+    if where is not None and not callable(where):
+        raise TypeError(
+            f"{who}: where is of type {type(where).__name__}: give a function from the arguments of fn to the mask, "
+            "such as lambda x, mask: mask."
+        )

@@ -37,7 +37,7 @@ class SiteChange:
         return about | self.transitions.to_dict() | measures
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Changes:
     """What `Census.compare` found; printed, a table.
 
@@ -50,6 +50,9 @@ class Changes:
     sites: tuple[SiteChange, ...]
     only_before: tuple[str, ...] = ()
     only_after: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Changes at {len(self.sites)} site{'s' * (len(self.sites) != 1)}>"
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """The changes as plain values, a dict per site."""

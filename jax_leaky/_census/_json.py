@@ -16,7 +16,7 @@ from jax_leaky.units import UnitCounts
 from jax_leaky.units._fields import FIELDS
 from jax_leaky.units._wide import Pair, Wide
 
-_FORMAT = "jax_leaky.census 3"
+_FORMAT = "jax_leaky.census 5"
 
 
 def dumps(
@@ -33,8 +33,12 @@ def dumps(
     return json.dumps(whole, allow_nan=False)
 
 
-def loads(text: str) -> tuple[list[Record], list[Opaque], float]:
+def loads(text: str | bytes, source: str = "text") -> tuple[list[Record], list[Opaque], float]:
     """The records, what is opaque, and the bound of `rare`.
+
+    Args:
+        text: what `dumps` wrote.
+        source: name of the text in errors.
 
     Raises:
         ValueError: the text is not what `dumps` wrote.
@@ -42,12 +46,14 @@ def loads(text: str) -> tuple[list[Record], list[Opaque], float]:
     try:
         whole = json.loads(text)
         if whole["format"] != _FORMAT:
-            raise ValueError(f"unknown format {whole['format']!r}")
+            raise ValueError(f"its format is {whole['format']!r}, that of this version is {_FORMAT!r}")
         records = [_read(record) for record in whole["records"]]
         return records, [Opaque(**part) for part in whole["opaque"]], float(whole["rare_below"])
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        why = f"it has no {error}" if isinstance(error, KeyError) else error
         raise ValueError(
-            f"text is not the JSON of a census ({error}): give what Census.to_json wrote."
+            f"{source} is not the JSON of a census that this version of jax_leaky reads ({why}): give what its "
+            "Census.to_json wrote."
         ) from error
 
 
@@ -58,7 +64,11 @@ def _record(record: Record) -> dict[str, Any]:
         "kind": info.kind,
         "source": info.source,
         "unit_axis": info.unit_axis,
-        "counts": {name: _plain(value) for name, value in record.counts.to_dict().items()},
+        "unit_shape": info.unit_shape,
+        "layers": info.layers,
+        "counts": {
+            name: _plain(value) for name, value in record.counts.to_dict().items() if name != "unfired"
+        },
     }
 
 
@@ -79,8 +89,18 @@ def _numbers(array: Any) -> Any:
 
 
 def _read(record: dict[str, Any]) -> Record:
-    counts = {name: _figure(field.holds, record["counts"][name]) for name, field in FIELDS.items()}
-    info = SiteInfo(record["name"], record["kind"], record["source"], int(record["unit_axis"]))
+    counts: dict[str, Any] = {
+        name: _figure(field.holds, record["counts"][name])
+        for name, field in FIELDS.items()
+        if name != "unfired"
+    }
+    counts["unfired"] = ~counts["fired"].low
+    axis = record["unit_axis"]
+    axes = tuple(map(int, axis)) if isinstance(axis, list) else int(axis)
+    shape = tuple(map(int, record["unit_shape"]))
+    info = SiteInfo(
+        record["name"], record["kind"], record["source"], axes, shape, tuple(map(int, record["layers"]))
+    )
     return Record(UnitCounts.of(counts), info)
 
 
@@ -103,10 +123,12 @@ def write(path: str | os.PathLike[str], text: str) -> None:
     try:
         unfinished.write_text(text, encoding="utf-8")
         unfinished.replace(path)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} cannot be written: there is no folder {path.parent}.") from None
     finally:
         unfinished.unlink(missing_ok=True)
 
 
-def read(path: str | os.PathLike[str]) -> str:
-    """The text of a file."""
-    return Path(path).read_text(encoding="utf-8")
+def read(path: str | os.PathLike[str]) -> bytes:
+    """The bytes of a file; what is no text is refused as no census by `loads`."""
+    return Path(path).read_bytes()

@@ -5,16 +5,20 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 import jax
 import numpy as np
+from jax import lax
 
 from jax_leaky._census import _json, _show
 from jax_leaky._census._compare import Changes, changes
+from jax_leaky._census._modules import Modules, by_module
 from jax_leaky._census._site import Record, SiteCensus
 from jax_leaky._tracing import Opaque
+from jax_leaky._tracing._jax_internals import varying_axes
+from jax_leaky.units._counts import check_axis
 
 if TYPE_CHECKING:
     import rich.table
@@ -29,7 +33,9 @@ class Census:
     `name[1]`, ... `census["MLP/relu"]` is the site's `SiteCensus`, which knows every unit.
 
     It is a pytree: a jitted train step returns it, `jax.device_get` fetches it. `a + b` is the census of the
-    samples of a, then those of b; `sum` adds up several.
+    samples of a, then those of b; `sum` adds up several. Its arrays are no numbers to add: `all_reduce` brings the
+    shares of devices together. A census over which psum or pmean went refuses to be read, and one over which pmax
+    went does too, unless every unit fired equally often on all devices.
 
     Attributes:
         opaque: the parts of the function that were not looked into.
@@ -81,17 +87,31 @@ class Census:
             for name, row in record.layers()
         }
 
-    def __getitem__(self, name: str) -> SiteCensus:
-        """The site of that name."""
-        if name not in self.sites:
-            raise KeyError(f"no site is named {name!r}: there are {', '.join(self.sites)}.")
-        return self.sites[name]
+    @property
+    def names(self) -> list[str]:
+        """The names of the sites, in order."""
+        return list(self.sites)
+
+    @overload
+    def __getitem__(self, key: SupportsIndex | str) -> SiteCensus: ...
+    @overload
+    def __getitem__(self, key: slice) -> list[SiteCensus]: ...
+    def __getitem__(self, key: SupportsIndex | str | slice) -> SiteCensus | list[SiteCensus]:
+        """A site by its name or its position, or a part of the sites."""
+        if isinstance(key, SupportsIndex | slice):
+            return list(self.sites.values())[key]
+        if key not in self.sites:
+            raise KeyError(f"no site is named {key!r}: there are {', '.join(self.sites)}.")
+        return self.sites[key]
 
     def __iter__(self) -> Iterator[SiteCensus]:
         return iter(self.sites.values())
 
     def __len__(self) -> int:
         return len(self.sites)
+
+    def __contains__(self, item: object) -> bool:
+        return (isinstance(item, str) and item in self.sites) or any(item is site for site in self)
 
     # Adding up
 
@@ -122,6 +142,75 @@ class Census:
         """For `sum(censuses)`, which begins with 0."""
         return self if type(other) is int and other == 0 else NotImplemented
 
+    def all_reduce(self, axis_name: Hashable) -> Census:
+        """The census of the samples of all devices along a mesh axis, inside shard_map, pmap or vmap with that axis.
+
+        It is the same on every device: the census of the whole batch, samples following in the order of the axis. Call
+        it once on the census of a device's own samples, before adding it to what was counted before. `jax.lax.psum`
+        would not do, since extremes and positions are no sums.
+
+        Args:
+            axis_name: name of the mesh axis whose devices hold other samples of the same units, or a tuple of names.
+
+        Raises:
+            NameError: there is no such axis where this is called.
+            ValueError: shard_map knows that the census is the same along an axis already.
+
+        Example:
+            >>> from functools import partial
+            >>> import jax, jax.numpy as jnp
+            >>> from jax.sharding import PartitionSpec as P
+            >>> from jax_leaky import value_and_census
+            >>> mesh = jax.make_mesh((jax.device_count(),), ("data",), (jax.sharding.AxisType.Auto,))
+            >>> @jax.jit
+            ... @partial(jax.shard_map, mesh=mesh, in_specs=P("data"), out_specs=(P("data"), P()))
+            ... def step(x):
+            ...     y, counts = value_and_census(jax.nn.relu)(x)
+            ...     return y, counts.all_reduce("data")
+            >>> y, counts = step(jnp.ones((8 * jax.device_count(), 3)))
+            >>> next(iter(counts)).n == 8 * jax.device_count()
+            True
+        """
+        check_axis(axis_name)
+        for axis in axis_name if isinstance(axis_name, tuple) else (axis_name,):
+            place, *own = (
+                varying_axes(jax.typeof(leaf)) for leaf in (lax.axis_index(axis), *jax.tree.leaves(self))
+            )
+            if axis in place and not any(axis in axes for axes in own):
+                raise ValueError(
+                    f"axis_name={axis_name!r}: the census is the same on every device along {axis!r}, so that samples "
+                    "would count several times: call all_reduce once, for the axes over which the batch is spread."
+                )
+        return self._map(lambda record: record.all_reduce(axis_name))
+
+    def sum_steps(self) -> Census:
+        """The census of all steps of a census that is stacked, as `jax.lax.scan`, vmap or pmap return it.
+
+        Samples follow in the order of the first axis, so that the sum is the census that was counted in one go.
+
+        Raises:
+            ValueError: the census is not stacked.
+
+        Example:
+            >>> import jax, jax.numpy as jnp
+            >>> from jax_leaky import value_and_census
+            >>> counted = value_and_census(jax.nn.relu)
+            >>> _, stacked = jax.lax.scan(lambda _, x: (None, counted(x)[1]), None, jnp.ones((5, 8, 3)))
+            >>> next(iter(stacked.sum_steps())).n
+            40
+        """
+        for record in self._records.values():
+            if len(record.counts.shape) < 2 + len(record.info.layers):
+                raise ValueError(
+                    "sum_steps takes a census that is stacked, as scan and vmap return it, but this one has no axis of "
+                    "steps: use `+` or sum for several censuses."
+                )
+        return self._with(_summed(tuple(self._records.values())), ())
+
+    def _empty(self) -> Census:
+        """The census of no sample; the arrays of this one may be shapes alone."""
+        return self._map(Record.empty)
+
     def _joined(self, other: Census) -> Census:
         """The same, where batches of another shape have met other sites."""
         records = dict(self._records)
@@ -135,6 +224,9 @@ class Census:
                 )
             records[name] = records[name].append(record) if name in records else record
         return self._with(records.values(), other.opaque)
+
+    def _map(self, change: Callable[[Record], Record]) -> Census:
+        return self._with(map(change, self._records.values()), ())
 
     def _with(self, records: Iterable[Record], opaque: Iterable[Opaque]) -> Census:
         return Census(records, dict.fromkeys((*self.opaque, *opaque)), self.rare_below)
@@ -169,6 +261,32 @@ class Census:
             raise TypeError(f"compare: after is of type {type(after).__name__}: give a census.")
         return changes(self.sites, after.sites)
 
+    def by_module(self, depth: int | None = None) -> Modules:
+        """The census with a row per module, where one per activation would be too many to read.
+
+        A site belongs to the module that its name begins with: `Generator/Block_0/relu_1` to `Generator/Block_0`.
+
+        Args:
+            depth: number of parts of a path that are kept: 1 folds all of `Generator` into one row; None for all parts.
+
+        Raises:
+            ValueError: `depth` is less than 1.
+
+        Example:
+            >>> import jax, jax.numpy as jnp
+            >>> from jax_leaky import census
+            >>> def net(x):
+            ...     for name in ("up", "down"):
+            ...         with jax.named_scope(name):
+            ...             x = jax.nn.relu(jax.nn.relu(x) - 1)
+            ...     return x
+            >>> print(census(net, jnp.array([[3.0, 1.0], [5.0, 1.0]])).by_module())
+            module  sites  units  never active    dead    rare  always active  mean slope
+            up          2      4        25.0 %  25.0 %  25.0 %         75.0 %       0.750
+            down        2      4        50.0 %  50.0 %  50.0 %         50.0 %       0.500
+        """
+        return by_module(self.sites.values(), depth)
+
     # Told in words, figures and pictures
 
     def __str__(self) -> str:
@@ -189,7 +307,9 @@ class Census:
         """Every measure of every site as one flat dict for a logger: `{"MLP/relu/never_active": 0.25, ...}`.
 
         A measure that does not apply is left out; those of an invalid site are NaN, and its `nonfinite` says why.
-        In jit the values are arrays, and XLA counts no more than what they need.
+        In jit the values are arrays, and XLA counts no more than what they need; every measure is there, NaN where it
+        does not apply, but neither `n` nor `nonfinite`. Over devices take them after `all_reduce`: a mean of the
+        devices' shares would call units never active that fire on another device.
         """
         if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(self)):
             return {f"{s.name}/{key}": value for s in self for key, value in s.summary.layer.items()}
@@ -204,7 +324,7 @@ class Census:
         return _show.figure(self.sites.values())
 
     def html(self) -> str:
-        """A page by itself: the table, and the histograms as a picture inside it where matplotlib is installed."""
+        """A page by itself: the table, with the histogram of `plot` in each row; matplotlib is not needed."""
         return _show.page(self.sites.values(), self.opaque)
 
     def _repr_html_(self) -> str:
@@ -213,7 +333,11 @@ class Census:
     # Kept
 
     def to_json(self) -> str:
-        """All of it as strict JSON (no NaN): the measures, for others to read, and the counts, for `from_json`."""
+        """All of it as strict JSON (no NaN): the measures, for others to read, and the counts, for `from_json`.
+
+        Raises:
+            TypeError: the census is still a part of a trace.
+        """
         return _json.dumps(self._records.values(), self.sites.values(), self.opaque, self.rare_below)
 
     @classmethod
@@ -231,8 +355,17 @@ class Census:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Census:
-        """The census of a file that `save` wrote."""
-        return cls.from_json(_json.read(path))
+        """The census of a file that `save` wrote.
+
+        Raises:
+            ValueError: the file is another one.
+        """
+        return cls(*_json.loads(_json.read(path), os.fspath(path)))
+
+
+@jax.jit
+def _summed(records: tuple[Record, ...]) -> tuple[Record, ...]:
+    return tuple(record.summed() for record in records)
 
 
 def _scalars(site: SiteCensus) -> Iterator[tuple[str, float]]:

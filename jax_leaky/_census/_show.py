@@ -5,17 +5,14 @@ The picture shows how often units are active, a strip per site in the order of d
 
 from __future__ import annotations
 
-import base64
 import functools
-import importlib.util
-import io
 from collections.abc import Callable, Collection, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from jax_leaky._census._site import LAST, SiteCensus
+from jax_leaky._census._site import LAST, SiteCensus, along
 from jax_leaky._tracing import Opaque
 
 if TYPE_CHECKING:
@@ -50,7 +47,7 @@ th { border-bottom: 1.5px solid var(--ink); font-weight: 600 }
 tbody tr:hover { background: var(--card) }
 tr.never td, tr.invalid td { color: var(--alarm) }
 p.note { color: var(--soft); font-size: .9rem; margin: .3rem 0 }
-img { display: block; max-width: 100%; height: auto; margin: 1.5rem 0; background: #fff; border-radius: 8px }
+svg { display: block; width: 9rem; height: 1.3rem; border-bottom: 1px solid var(--line) }
 """
 
 NOT_KNOWN = "-"
@@ -103,8 +100,9 @@ def notes(sites: Sites, opaque: Sequence[Opaque]) -> list[str]:
     if counts:
         least = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
         excluded = " to ".join(_excluded(n) for n in dict.fromkeys((counts[0], counts[-1])))
+        noun = "sample" if least == "1" else "samples"
         lines.append(
-            f"never active on n = {least} samples: active on less than 3/n = {excluded} of all, at 95 %"
+            f"never active on n = {least} {noun}: active on less than 3/n = {excluded} of all, at 95 %"
         )
     if any(site.measures["notes"].get("dead", "").startswith("n/a by construction") for site in sites):
         lines.append("dead n/a: by construction, a slope other than 0 leaves no output at 0")
@@ -114,7 +112,8 @@ def notes(sites: Sites, opaque: Sequence[Opaque]) -> list[str]:
         if "differs between samples" in site.measures["notes"].get("mean_slope", "")
     ]
     lines += [
-        f"{site.name}: units along axis {site.unit_axis} of its input, which is not the last"
+        f"{site.name}: units along {along(site)} of its input"
+        + ("" if isinstance(site.unit_axis, tuple) else ", which is not the last")
         for site in sites
         if site.unit_axis != LAST
     ]
@@ -208,41 +207,54 @@ def page(sites: Sites, opaque: Sequence[Opaque]) -> str:
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{title}</title><style>{_PAGE_STYLE}</style>"
     )
-    body = f"<h1>{title}</h1>{fragment(sites, opaque)}{_picture(sites)}"
+    body = f"<h1>{title}</h1>{fragment(sites, opaque, strips=True)}"
     return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>{body}</body></html>\n'
 
 
-def fragment(sites: Sites, opaque: Sequence[Opaque]) -> str:
-    """The table and its notes; every text of the user's is escaped."""
+def fragment(sites: Sites, opaque: Sequence[Opaque], *, strips: bool = False) -> str:
+    """The table and its notes, with a histogram in each row if wanted; every text of the user's is escaped."""
     shown = columns(sites)
 
-    def cells(tag: str, texts: list[str]) -> str:
-        return "".join(
+    def cells(tag: str, texts: list[str], strip: str) -> str:
+        row = "".join(
             f"<{tag}{' class=text' if column.words else ''}>{escape(text)}</{tag}>"
             for column, text in zip(shown, texts, strict=True)
         )
+        return f"{row}<{tag}>{strip}</{tag}>" if strips else row
 
     rows = []
     for site in sites:
         state = "invalid" if site.invalid else "never" if site.measures["never_active"] else ""
-        rows.append(f"<tr class='{state}'>{cells('td', [column.cell(site) for column in shown])}</tr>")
-    head = cells("th", [column.head for column in shown])
+        strip = _svg(site) if strips and not site.invalid else ""
+        rows.append(f"<tr class='{state}'>{cells('td', [column.cell(site) for column in shown], strip)}</tr>")
+    head = cells("th", [column.head for column in shown], "units by activity, 0 to 1")
     below = "".join(f"<p class=note>{escape(line)}</p>" for line in notes(sites, opaque))
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
     return f"<div class=wide>{table}</div>{below}"
 
 
-def _picture(sites: Sites) -> str:
-    if importlib.util.find_spec("matplotlib") is None:
-        return "<p class=note>No picture: matplotlib is not installed.</p>"
-    import matplotlib
+def _svg(site: SiteCensus) -> str:
+    """The histogram of a site, as `plot` shows it; matplotlib would draw a tenth of a second at each."""
+    never, between, always = _histogram(site)
+    tallest = max(never, always, *between)
+    # Never and always stand apart, by the width of a bar.
+    bars = {_NEVER: [(0, never)], _BETWEEN: enumerate(between, start=2), _ALWAYS: [(_BINS + 3, always)]}
+    paths = (
+        f'<path fill="{color}" d="{"".join(_bar(x, count / tallest) for x, count in of_color if count)}"/>'
+        for color, of_color in bars.items()
+    )
+    return f'<svg viewBox="0 0 {_BINS + 4} 10" preserveAspectRatio="none">{"".join(paths)}</svg>'
 
-    content = io.BytesIO()
-    with matplotlib.rc_context(_PICTURE_STYLE):
-        # Without a Software entry the same census has the same bytes.
-        figure(sites).savefig(content, format="png", dpi=150, metadata={"Software": None})
-    data = base64.b64encode(content.getvalue()).decode()
-    return f'<img alt="How often the units of each site are active" src="data:image/png;base64,{data}">'
+
+def _bar(x: int, height: float) -> str:
+    return f"M{x} 10v{-10 * height:.2g}h.86V10z"
+
+
+def _histogram(site: SiteCensus) -> tuple[int, list[int], int]:
+    """How many units are never active, active on a share of samples in each of the bins, and always active."""
+    activity, never, always = (site.per_unit(m) for m in ("act_freq", "never_active", "always_active"))
+    between, _ = np.histogram(activity[(never == 0) & (always == 0)], bins=_BINS, range=(0, 1))
+    return int(never.sum()), between.tolist(), int(always.sum())
 
 
 def figure(sites: Sites) -> Figure:
@@ -305,20 +317,15 @@ def _strip(axes: Axes, site: SiteCensus) -> None:
     if site.invalid:
         axes.text(0.5, 0.4, site.invalid, transform=axes.transAxes, ha="center", va="center", color=_NEVER)
         return
-    activity, never, always = (site.per_unit(m) for m in ("act_freq", "never_active", "always_active"))
-    between, edges = np.histogram(activity[(never == 0) & (always == 0)], bins=_BINS, range=(0, 1))
-    tallest = max(between.max(), never.sum(), always.sum())
-    step = 1 / _BINS
-    axes.bar(edges[:-1] + step / 2, between / tallest, 0.86 * step, color=_BETWEEN)
-    axes.bar(_AT_NEVER, never.sum() / tallest, 1.3 * step, color=_NEVER)
-    axes.bar(_AT_ALWAYS, always.sum() / tallest, 1.3 * step, color=_ALWAYS)
-    for line, (count, part, word, color) in enumerate(
-        (
-            (never.sum(), never.mean(), "never active", _NEVER),
-            (always.sum(), always.mean(), "always active", _ALWAYS),
-        )
+    never, between, always = _histogram(site)
+    tallest, step = max(never, always, *between), 1 / _BINS
+    axes.bar((np.arange(_BINS) + 0.5) * step, np.array(between) / tallest, 0.86 * step, color=_BETWEEN)
+    axes.bar(_AT_NEVER, never / tallest, 1.3 * step, color=_NEVER)
+    axes.bar(_AT_ALWAYS, always / tallest, 1.3 * step, color=_ALWAYS)
+    for line, (count, word, color) in enumerate(
+        ((never, "never active", _NEVER), (always, "always active", _ALWAYS))
     ):
-        words = f"{int(count):,} {word}, {share(float(part))}" if count else f"none {word}"
+        words = f"{count:,} {word}, {share(count / site.units)}" if count else f"none {word}"
         axes.text(
             1.02,
             0.64 - 0.48 * line,
@@ -344,4 +351,4 @@ def _about(site: SiteCensus) -> str:
 def _subtitle(sites: Sites) -> str:
     counts = sorted({site.n for site in sites})
     n = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
-    return f"units of each site by activation frequency, input side on top; n = {n} samples"
+    return f"units of each site by activation frequency, input side on top; n = {n} sample{'s' * (n != '1')}"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sized
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -67,20 +68,57 @@ def _bar(total: int | None, asked_for: bool) -> Any:
 
 
 def arguments(batch: Any) -> tuple[Any, ...]:
-    """The arguments that a batch stands for, as JAX arrays.
+    """The arguments that a batch stands for, as JAX arrays; `NoNumber` stands for a caption or a path beside them.
 
     Raises:
-        TypeError: the batch holds something that is no number.
+        TypeError: the batch holds no number at all.
     """
     parts = batch if isinstance(batch, tuple | list) and not hasattr(batch, "_fields") else (batch,)
-    return tuple(jax.tree.map(_array, tuple(parts)))
-
-
-def _array(leaf: Any) -> jax.Array:
-    try:
-        return leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf)
-    except (TypeError, ValueError):
-        kind = f"an array of {leaf.dtype}" if hasattr(leaf, "dtype") else f"a {type(leaf).__name__}"
+    given = tuple(jax.tree.map(_array, tuple(parts)))
+    others = [part for part in jax.tree.leaves(given, is_leaf=_is_other) if _is_other(part)]
+    if others and not jax.tree.leaves(given):
         raise TypeError(
-            f"census: a batch holds {kind}, which is no number or array: leave it out of batches."
-        ) from None
+            f"census: a batch holds {others[0].kind}, which is no number or array: give arrays of numbers."
+        )
+    return given
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True, eq=False)
+class NoNumber:
+    """What stands in a traced batch for text and the like, which no program takes: free to be there, not to be used.
+
+    All are equal, so that other captions are no other program.
+
+    Attributes:
+        kind: what it was.
+    """
+
+    kind: str
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise TypeError(
+            f"fn uses what is no number or array in the batch, {self.kind}: make numbers of it before, or bind it with "
+            "functools.partial."
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, NoNumber) or self._refuse()
+
+    def __hash__(self) -> int:
+        return hash(NoNumber)
+
+    __bool__ = __len__ = __iter__ = __getitem__ = __array__ = __jax_array__ = _refuse
+
+
+def _is_other(part: Any) -> bool:
+    return isinstance(part, NoNumber)
+
+
+def _array(leaf: Any) -> jax.Array | NoNumber:
+    try:
+        if not isinstance(leaf, str | bytes):  # which JAX would take for the name of a dtype
+            return leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf)
+    except (TypeError, ValueError):
+        pass
+    return NoNumber(f"an array of {leaf.dtype}" if hasattr(leaf, "dtype") else f"a {type(leaf).__name__}")

@@ -91,4 +91,7 @@ def test_a_tuple_of_batches_is_told_from_a_list() -> None:
 @pytest.mark.parametrize(("n", "share"), [(1, "100 %"), (3, "100 %"), (4, "75 %"), (30, "10 %")])
 def test_a_few_samples_exclude_no_more_than_all(n: int, share: str) -> None:
     note = next(line for line in str(census(layer, X[:n])).splitlines() if line.startswith("never active on"))
-    assert note == f"never active on n = {n} samples: active on less than 3/n = {share} of all, at 95 %"
+    assert (
+        note
+        == f"never active on n = {n} sample{'s' * (n > 1)}: active on less than 3/n = {share} of all, at 95 %"
+    )

@@ -20,8 +20,8 @@ from jax_leaky import census, leaky_relu, observe, units, value_and_census
 
 X = np.random.default_rng(0).normal(size=(16, 8)).astype(np.float32)
 pytestmark = pytest.mark.slow
-CALLS = 2_000
-TRACES = 200  # calls that trace anew each time, some 50 ms
+CALLS = 1_000
+TRACES = 100  # calls that trace anew each time, some 50 ms
 PARTS = 4  # of the calls, between which the process is looked at
 FILES = Path(
     "/proc/self/fd"

@@ -55,6 +55,13 @@ def test_slopes_of_units_that_move() -> None:
     )
 
 
+def test_a_slope_that_is_written_with_its_sign_turned() -> None:
+    slopes = np.linspace(0, 0.5, 6, dtype=np.float32)
+    found = census(lambda a, x: jax.nn.relu(x) + (-a) * jax.nn.relu(-x), [(jnp.asarray(slopes), X)])
+    (site,) = found
+    np.testing.assert_allclose(site.per_unit("mean_slope"), true([X], [slopes]), rtol=1e-6)
+
+
 def test_the_same_slope_everywhere_is_one_number() -> None:
     found = census(layer, [(jnp.float32(0.3), X[:10]), (jnp.float32(0.3), X[10:])])
     site = found["layer/leaky_relu"]

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_leaky import census
+from jax_leaky import census, value_and_census
 
 X = np.random.default_rng(1).normal(size=(24, 6)).astype(np.float32)
 
@@ -115,6 +115,102 @@ def test_weights_of_a_partial_are_no_constants_of_the_program() -> None:
     assert seen == [True]
 
 
+def test_text_beside_the_numbers_is_free_to_be_there() -> None:
+    traces = []
+
+    @jax.jit
+    def fn(batch: dict) -> jax.Array:
+        traces.append(sorted(batch))
+        return layer(batch["image"])
+
+    halves = [X[:12], X[12:]]
+    texts = [np.array(["a", "b"]), np.array([None, "x", "longer"])]
+    batches = [
+        {"image": x, "caption": t, "path": f"{i}.png"}
+        for i, (x, t) in enumerate(zip(halves, texts, strict=False))
+    ]
+    assert fired(census(fn, batches)) == count(X)
+    assert len(traces) == 1
+    assert fired(census(lambda x, _: layer(x), [(x, ["a", "b"]) for x in halves])) == count(X)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda x, text: x + text,
+        lambda x, text: x if text == "train" else -x,
+        lambda x, text: x * len(text),
+        lambda x, text: x * jnp.asarray(text),
+        lambda x, text: x if text else -x,
+    ],
+)
+def test_text_that_fn_uses_is_refused(use: object) -> None:
+    with pytest.raises(
+        TypeError, match="fn uses what is no number or array in the batch, a str: make numbers of it"
+    ):
+        census(lambda x, text: layer(use(x, text)), [(X, "train")])  # type: ignore[operator] # text is what is refused
+
+
+MASK = np.arange(24) % 5 > 1
+
+
+@pytest.mark.parametrize(
+    ("how", "form"),
+    [
+        ("census", "examples"),
+        ("census", "tokens as one axis"),
+        ("value_and_census", "tokens"),
+        pytest.param("value_and_census", "a scan over layers", marks=pytest.mark.slow),
+        pytest.param("census", "a scan over layers", marks=pytest.mark.slow),
+    ],
+)
+def test_padding_is_left_out(how: str, form: str) -> None:
+    def fn(x: jax.Array, _: jax.Array) -> jax.Array:
+        h = x
+        if form == "tokens as one axis":
+            h = x.reshape(-1, 6)
+        if form == "a scan over layers":
+            h = jax.lax.scan(lambda h, w: (jax.nn.relu(h @ w), None), h, jnp.eye(6)[None])[0]
+            return jnp.sum(h)
+        return jnp.sum(layer(h) * jnp.arange(6))
+
+    x, mask = (X, MASK) if form == "examples" else (X.reshape(6, 4, 6), MASK.reshape(6, 4))
+    x = np.where(mask[..., None], x, np.nan if form == "examples" else np.float32(7))
+    keep = {"where": lambda _, mask: mask, "gradients": True}
+    if how == "census":
+        half = len(x) // 2
+        found = census(fn, [(x[:half], mask[:half]), (x[half:], mask[half:])], **keep)
+    else:
+        found = jax.jit(value_and_census(fn, **keep))(x, mask)[1]
+    (site,) = found
+    assert site.n == MASK.sum()
+    np.testing.assert_allclose(site.per_unit("act_freq"), (X[MASK] > 0).mean(0), rtol=1e-6)
+    weights = np.ones(6) if form == "a scan over layers" else np.arange(6)
+    g = (X[MASK] > 0) * weights
+    np.testing.assert_array_equal(site.counts.grad_nonzero.to_numpy(), (g != 0).sum(0))
+    np.testing.assert_allclose(site.counts.grad_sum.high, g.sum(0), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("where", "error", "sentence"),
+    [
+        (MASK, TypeError, "where is of type ndarray: give a function from the arguments of fn to the mask"),
+        (lambda x: x[:, 0], TypeError, "where gives the dtype float32: give bool, False for padding"),
+        (
+            lambda x: x[:5, 0] > 0,
+            ValueError,
+            r"the shape \(5,\), but the samples of layer/relu have the shape \(24,\)",
+        ),
+        (lambda x: x > 0, ValueError, r"where gives the shape \(24, 6\), but the samples of layer/relu"),
+    ],
+)
+def test_a_mask_that_does_not_fit_gets_one_sentence(
+    where: object, error: type[Exception], sentence: str
+) -> None:
+    with pytest.raises(error, match=sentence):
+        census(layer, X, where=where)  # type: ignore[arg-type] # some are refused
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "sentence"),
     [
@@ -123,10 +219,18 @@ def test_weights_of_a_partial_are_no_constants_of_the_program() -> None:
         ({"batches": 3}, TypeError, "batches is of type int: give an array, or an iterable of batches"),
         ({"sites": "decoder/*"}, ValueError, "no site is named 'decoder/\\*'; the sites are layer/relu"),
         ({"batches": [{"x": "cat.png"}]}, TypeError, "a batch holds a str, which is no number"),
+        (
+            {"batches": [(X, X[:, 0])]},
+            TypeError,
+            r"is spread, fn\(\*batch\), and this one gives 2 arguments: take",
+        ),
         ({"fn": lambda x: x + 1}, ValueError, "the function has no activation site"),
         ({"fn": lambda x: layer(x) if x.sum() > 0 else x}, TypeError, "census could not trace .*lambda"),
         ({"fn": lambda x: layer(x.sum())}, ValueError, "layer/relu is a single number, which has no units"),
         ({"rare_below": 2}, ValueError, "rare_below=2 is not a share"),
+        ({"rare_below": "a"}, TypeError, "rare_below='a' is not a share: give a number from 0 to 1"),
+        ({"sites": 3}, TypeError, "sites must be a name, a pattern or several of these, got 3"),
+        ({"scan_rows": "a"}, TypeError, "scan_rows='a' is neither None, True nor False"),
         ({"progress": "yes"}, TypeError, "progress='yes' is neither None, True nor False"),
     ],
 )

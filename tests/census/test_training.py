@@ -152,7 +152,9 @@ def test_sites_are_chosen_and_errors_name_the_function() -> None:
     with pytest.raises(ValueError, match="no site is named 'encoder'"):
         value_and_census(mlp, sites="encoder")(PARAMS, X)
     with pytest.raises(TypeError, match="value_and_census: fn must be callable, got int"):
-        value_and_census(3)(X)
+        value_and_census(3)
+    with pytest.raises(ValueError, match="value_and_census: rare_below=2 is not a share"):
+        value_and_census(mlp, rare_below=2)
     with pytest.raises(ValueError, match="value_and_census: the function has no activation site"):
         value_and_census(jnp.sin)(X)
 

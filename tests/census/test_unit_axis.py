@@ -112,7 +112,9 @@ def test_sites_that_no_pattern_names_keep_the_last_axis() -> None:
     ("axis", "error", "sentence"),
     [
         (2, ValueError, r"unit_axis=2 is no axis of the input of layer/relu, whose shape is \(4, 64\)"),
-        ("0", TypeError, "unit_axis='0' is no integer, nor a dict from sites to integers"),
+        ("0", TypeError, "unit_axis='0' is no integer, nor several, nor a dict from sites to these"),
+        ((0, -2), ValueError, r"unit_axis=\(0, -2\) are no different axes of the input of layer/relu"),
+        ((), ValueError, r"unit_axis=\(\) are no different axes"),
         ({"layer/relu": 0.5}, TypeError, "unit_axis=0.5 is no integer"),
         ({"encoder": 0}, ValueError, "no site is named 'encoder'"),
     ],
@@ -121,6 +123,42 @@ def test_bad_axes_get_one_sentence(axis: object, error: type[Exception], sentenc
     for count in (census, lambda fn, x, unit_axis: value_and_census(fn, unit_axis=unit_axis)(x)):
         with pytest.raises(error, match=sentence):
             count(mapped, X, unit_axis=axis)  # type: ignore[operator] # either takes it
+
+
+GATE = RNG.normal(size=(6, 2, 3, 5)).astype(np.float32)
+GATE[:, 1, :, 4] = -1
+STEEPNESS = RNG.uniform(0.1, 0.9, size=(2, 1, 5)).astype(np.float32)
+
+
+def gate(z: jax.Array) -> jax.Array:
+    """Units are pairs of a head and a feature; samples are (batch, length)."""
+    with jax.named_scope("gate"):
+        return jnp.sum(jnp.where(z > 0, z, STEEPNESS * z))
+
+
+@pytest.mark.parametrize("how", ["census", "value_and_census"])
+def test_units_along_two_axes_are_pairs(how: str) -> None:
+    if how == "census":
+        found = census(gate, [GATE[:2], GATE[2:]], unit_axis={"gate/*": (1, 3)}, gradients=True)
+    else:
+        found = jax.jit(value_and_census(gate, unit_axis=(1, -1)))(GATE)[1]
+    (site,), z = found, GATE.astype(np.float64)
+    assert (site.units, site.unit_shape, site.n) == (10, (2, 5), 18)
+    np.testing.assert_allclose(site.per_unit("act_freq"), (z > 0).mean((0, 2)), rtol=1e-6)
+    expected = np.where(z > 0, 1, STEEPNESS).mean((0, 2))
+    np.testing.assert_allclose(site.per_unit("mean_slope"), expected, rtol=1e-5)
+    assert site.where("never_active").tolist() == [[1, 4]]
+    if how == "census":
+        assert site.where("grad_dead").tolist() == []
+        total = site.counts.grad_sum.high.reshape(2, 5)
+        np.testing.assert_allclose(total, np.where(z > 0, 1, STEEPNESS).sum((0, 2)), rtol=1e-5)
+    assert "gate/prelu: units along axes 1 and 3 (2 x 5) of its input" in str(found)
+    again = Census.from_json(found.to_json())
+    assert (str(again), again["gate/prelu"].where("never_active").tolist()) == (str(found), [[1, 4]])
+    with pytest.raises(
+        ValueError, match=r"axes 1 and 3 \(2 x 5\) of its input in one census and along axes 3 and 1"
+    ):
+        found + census(gate, GATE, unit_axis=(3, 1))
 
 
 def test_censuses_along_two_axes_do_not_add_up() -> None:

@@ -1,0 +1,56 @@
+"""Under `jax_debug_nans` and `jax_debug_infs` everything counts as ever: no value is "not applicable" as a NaN."""
+
+import contextlib
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jax_leaky import Census, census, leaky_relu, units, value_and_census
+
+X = np.random.default_rng(0).normal(size=(16, 4)).astype(np.float32)
+X[:, 3] = -1
+
+
+def net(x: jax.Array) -> jax.Array:
+    with jax.named_scope("net"):
+        h = jax.nn.relu(x)
+        return jnp.sum(jnp.tanh(leaky_relu(h - 0.5, 0.2)))
+
+
+@contextlib.contextmanager
+def debugged(how: str) -> Iterator[None]:
+    with jax.debug_nans("nans" in how), jax.debug_infs("infs" in how):
+        yield
+
+
+@debugged("nans and infs")
+def test_a_census_is_counted_and_printed() -> None:
+    found = census(net, [X[:8], X[8:], X[:0]], gradients=True)
+    assert found["net/relu"].where("never_active").tolist() == [3]
+    assert found["net/leaky_relu"].measures["dead"] is None
+    assert found["net/tanh"].measures["mean_slope"] is None
+    assert "n/a" in str(found)
+    assert str(found.compare(found + found)).count("net/") == 3
+    assert str(Census.from_json(found.to_json())) == str(found)
+
+
+@pytest.mark.parametrize("how", ["nans", pytest.param("nans and infs", marks=pytest.mark.slow)])
+def test_measures_are_made_inside_a_step(how: str) -> None:
+    def step(x: jax.Array) -> tuple[Census, dict[str, jax.Array], jax.Array, units.Transitions]:
+        _, counts = value_and_census(net)(x)
+        site = counts["net/relu"]
+        silent = site.summary.per_unit["never_active"]
+        return counts, counts.scalars(), site.summary, units.transitions(silent, silent)
+
+    with debugged(how):
+        counts, scalars, summary, change = jax.jit(step)(X)
+    assert counts["net/relu"].where("never_active").tolist() == [3]
+    assert float(scalars["net/relu/never_active"]) == 0.25
+    assert summary.to_dict() == units.summarize(counts["net/relu"].counts).to_dict()
+    assert summary.to_dict()["grad_dead"] is None
+    assert not np.isfinite(scalars["net/tanh/mean_slope"]) or scalars["net/tanh/mean_slope"] < -1e38
+    assert np.isnan(counts["net/relu"].per_unit("z_min")).all()
+    assert (change.to_dict()["died"], change.to_dict()["overlap"]) == (0, None)
