@@ -102,7 +102,8 @@ class Flow:
             outputs = self._equation(eqn, [read(atom) for atom in eqn.invars], plan, index, steps, wanted)
             spot = None if plan is None else plan.spots.get(index)
             if spot is not None:
-                outputs = [self._visit(spot.site, values[spot.match.z], outputs[0], steps)]
+                at = eqn.outvars.index(spot.match.a)
+                outputs[at] = self._visit(spot.site, values[spot.match.z], outputs[at], steps)
             values.update(zip(eqn.outvars, outputs, strict=True))
         return [
             read(atom) if is_needed else _nothing(atom)
@@ -181,7 +182,10 @@ class Flow:
         def step(state: list[Value]) -> list[Value]:
             return self.walk(body, plan, [*held, *state, *each], (*steps, None), needed)
 
+        times = self.records.times
+        self.records.times = times * loop.length
         outputs = self._settled(step, carry)
+        self.records.times = times
         stacked = [
             output.moved(lambda part: np.broadcast_to(part, (loop.length, *part.shape)))
             for output in outputs[carried:]
@@ -229,7 +233,9 @@ class Flow:
 
     def _settled(self, step: Callable[[list[Value]], list[Value]], carry: list[Value]) -> list[Value]:
         """The outputs of a loop's body once another round tells nothing new."""
+        noted = self.records.product_notes
         for _ in range(LONGEST_FIXPOINT):
+            self.records.forget_products(noted)
             outputs = step(carry)
             after = [self.operations.join(a, b) for a, b in zip(carry, outputs, strict=False)]
             if all(map(_same, carry, after)):

@@ -76,7 +76,7 @@ class Mixing:
         )
 
     def meet(self, operands: Sequence[Value], always: bool = False) -> None:
-        """Notes that weights have met data, or anything at all, by which no unit is a factor."""
+        """Notes that weights have met data, or anything else of which no unit is a factor."""
         for operand in operands:
             if operand.is_weight and (always or any(other.data for other in operands)):
                 self.records.meet(operand.direct, operand.mixed, full(EMPTY, operand.shape))

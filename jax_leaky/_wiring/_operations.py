@@ -5,6 +5,7 @@ An operation that is not known here mixes all that comes into it, so that nothin
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -42,6 +43,8 @@ ELEMENTWISE = KEEPS_ZERO | frozenset(_OTHERS.split())
 REDUCTIONS = frozenset(_REDUCTIONS.split())
 CUMULATIVE = frozenset(("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp"))
 WINDOWS = frozenset(("reduce_window_sum", "reduce_window_max", "reduce_window_min"))
+
+_SUMS = frozenset(("add", "add_any", "convert_element_type", "copy", "copy_p", "stop_gradient", "name"))
 
 _ARITHMETIC: dict[str, Callable[..., Any]] = {
     "add": np.add,
@@ -130,7 +133,14 @@ class Operations(Mixing):
                 if operand.is_weight:
                     factors = self._factors(name, operands, place)
                     self.records.meet(operand.direct, operand.mixed, np.broadcast_to(factors, shape))
-        return value(direct, mixed, zero, data)
+        result = value(direct, mixed, zero, data)
+        if name in _SUMS and all(operand.is_plain for operand in operands):
+            if data and len(operands) == 2:
+                for weight, other in (operands, operands[::-1]):
+                    if weight.is_weight and other.is_labelled:
+                        self.records.offset(np.broadcast_to(other.direct, shape), weight.direct)
+            return dataclasses.replace(result, plain=data or len(operands) == 1)
+        return result
 
     def _factors(self, name: str, operands: Sequence[Value], place: int) -> Labels:
         """The units that are factors of all that a weight meets."""

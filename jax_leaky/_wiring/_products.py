@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from typing import Any
@@ -52,13 +53,14 @@ def _read(mixing: Mixing, data: Value, weight: Value, *, grouped: bool, turned: 
     direct = np.where(never, np.int32(EMPTY), weight.direct)
     mixed = np.where(never, np.int32(EMPTY), weight.mixed)
     records.leave(data, _reader(mixing, weight))
+    records.multiply(weight.direct, data.shape[1])
     records.read(direct, mixed, weight.zero, units[:, None, :], vanishing[:, None, :], grouped)
     out_direct, out_mixed = sets.union_over(direct, (2,)), sets.union_over(mixed, (2,))  # (batch, n)
     nothing = ((weight.zero == EVERYTHING) | never).all(axis=2)
     zero = np.where(nothing, np.int32(EVERYTHING), np.int32(EMPTY))
     axis = 2 if turned else 1
     direct, mixed, zero = (np.expand_dims(part, axis) for part in (out_direct, out_mixed, zero))
-    return value(direct, mixed, zero, True)
+    return dataclasses.replace(value(direct, mixed, zero, True), plain=weight.plain)
 
 
 def _reader(mixing: Mixing, weight: Value) -> str:
@@ -158,6 +160,7 @@ def _convolved(mixing: Mixing, image: Value, kernel: Value, groups: int, taps: l
         reduced = mixing.reduced(by_group, (1,), "conv_general_dilated")
         return reduced.moved(lambda part: np.repeat(part, kernel.shape[0] // groups))
     records.leave(image, _reader(mixing, kernel))
+    records.multiply(kernel.direct, image.shape[1] * math.prod(len(at) for at, _ in taps))
     direct = np.zeros(kernel.shape, np.int32)
     mixed, units, vanishing = direct.copy(), direct.copy(), direct.copy()
     inside = kernel.shape[1]
@@ -183,7 +186,8 @@ def _convolved(mixing: Mixing, image: Value, kernel: Value, groups: int, taps: l
     over = tuple(range(1, len(kernel.shape)))
     nothing = ((kernel.zero == EVERYTHING) | (vanishing == EVERYTHING)).all(axis=over)
     zero_out: Labels = np.where(nothing, np.int32(EVERYTHING), np.int32(EMPTY))
-    return value(sets.union_over(direct, over), sets.union_over(mixed, over), zero_out, image.data)
+    result = value(sets.union_over(direct, over), sets.union_over(mixed, over), zero_out, image.data)
+    return dataclasses.replace(result, plain=kernel.plain)
 
 
 def window_taps(

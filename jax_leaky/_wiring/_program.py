@@ -1,4 +1,4 @@
-"""What wiring takes from the tracing room, and from semi-internal JAX through it: nothing else here imports them."""
+"""What wiring takes from `_tracing`, and through it from JAX's internals: nothing else here imports them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
-from jax_leaky._tracing import Site, Traced
+from jax_leaky._tracing import Site, Traced, traced_leaves
 from jax_leaky._tracing import _jax_internals as internals
 from jax_leaky._tracing._program import Plan as Plan
 
@@ -29,6 +28,8 @@ class Program:
     Attributes:
         plan: plan of the outermost jaxpr.
         sites: activations of the function, in the order of the program.
+        others: shapes of the arrays among the arguments that are no parameters, in the order of the leaves.
+        data: number of these that make up the first of the arguments.
 
     Args:
         fn: function of parameters.
@@ -44,37 +45,47 @@ class Program:
     def __init__(
         self, fn: Callable[..., Any], params: Any, args: Sequence[Any], kwargs: dict[str, Any]
     ) -> None:
-        # A NumPy array would be a constant of the program, and a pixel that is 0 in it no input at all.
         shapes = jax.tree.map(_shape, params)
-        args, kwargs = jax.tree.map(_traceable, (tuple(args), kwargs))
         traced = Traced("wiring", fn, (shapes, *args), kwargs)
         if traced.plan is None:
             raise ValueError(f"wiring does not know the jaxprs of JAX {jax.__version__}.")
         self.plan = traced.plan
         self.sites: tuple[Site, ...] = tuple(traced.sites)
+        count = len(jax.tree.leaves(params))
+        self.others = [variable.aval for variable in self.plan.body.jaxpr.invars[count:]]
+        self.data = len(traced_leaves(args[:1]))
 
 
-def refuse_modules(params: Any) -> None:
-    """Refuses an NNX module in the place of its arrays.
+def refuse_modules(fn: Any, params: Any) -> None:
+    """Refuses an NNX module in the place of a function of its arrays, or of these.
 
     Raises:
-        TypeError: `params` is a module or holds one.
+        TypeError: `fn` is a module or a method of one; `params` is a module or holds one.
     """
     nnx = sys.modules.get("flax.nnx")  # only a user of NNX has imported it
     if nnx is not None:
+        if isinstance(fn, nnx.Module) or isinstance(getattr(fn, "__self__", None), nnx.Module):
+            raise TypeError(
+                "wiring: fn must be a function of its parameters, got an NNX module: split it, graph, state = "
+                "nnx.split(model), and give lambda state, x: nnx.merge(graph, state)(x) with state."
+            )
         parts = jax.tree.leaves(params, is_leaf=lambda part: isinstance(part, nnx.Module))
         if any(isinstance(part, nnx.Module) for part in parts):
             raise TypeError("wiring: params holds an NNX module: give the state that nnx.split makes of it.")
+
+
+def structure_of(tree: Any) -> Any:
+    """The structure of a pytree, in which an NNX variable counts as its array: `nnx.Optimizer` gives both."""
+    nnx = sys.modules.get("flax.nnx")
+    if nnx is not None:
+        tree = jax.tree.map(lambda _: 0, tree, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
+    return jax.tree.structure(tree)
 
 
 def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
     dtype = leaf.dtype
     extended = jax.numpy.issubdtype(dtype, jax.dtypes.extended)  # keys of random numbers
     return jax.ShapeDtypeStruct(leaf.shape, dtype if extended else jax.dtypes.canonicalize_dtype(dtype))
-
-
-def _traceable(leaf: Any) -> Any:
-    return _shape(leaf) if isinstance(leaf, np.ndarray) and leaf.ndim else leaf
 
 
 def inner(eqn: internals.Equation) -> internals.Jaxpr | internals.ClosedJaxpr:

@@ -28,8 +28,10 @@ class Records:
             "elsewhere".
         read_by: (things,) for each entry the set of units that it multiplies on their way into the next sum.
         safe: (things,) for each entry the set of units each of which is a factor of all that the entry multiplies.
+        offsets: (things,) for each entry the set of entries that are added, as they stand, to the sum of its products.
         grouped: (things,) for each entry whether a grouped convolution or a batched product reads through it.
         together: sets of two or more units that are multiplied by each other.
+        times: number of times that the part of the program at hand is run.
         trouble: reason why the effect of a unit cannot be told from others', by the unit's number.
 
     Args:
@@ -43,12 +45,16 @@ class Records:
         self.elsewhere = self.entries + most_units
         count = self.elsewhere + 1
         self.sets = Sets(count)
-        self.feeds, self.after, self.touches, self.read_by = (np.zeros(count, np.int32) for _ in range(4))
+        self.feeds, self.after, self.touches, self.read_by, self.offsets = (
+            np.zeros(count, np.int32) for _ in range(5)
+        )
         self.safe = np.full(count, EVERYTHING, np.int32)
         self.grouped = np.zeros(count, bool)
         self.together: set[int] = set()
+        self.times = 1
         self.trouble: dict[int, str] = {}
         self._silences: list[tuple[Any, Any]] = []
+        self._products: list[tuple[Any, int]] = []
         self._names = list(names)
         self._ends = np.cumsum(sizes)
 
@@ -132,8 +138,58 @@ class Records:
         for labels in (direct, mixed):
             self._update(self.safe, *self._expanded(labels, vanishing), self.sets.intersection)
 
+    def offset(self, sums: Labels, added: Labels) -> None:
+        """Entries have been added to sums of entries times data."""
+        self._update(self.offsets, *self._expanded(sums, added), self.sets.union)
+
+    def multiply(self, weights: Labels, count: int) -> None:
+        """Each of some weights is multiplied `count` times."""
+        small = compressed(weights)
+        copies = weights.size // max(small.size, 1)
+        self._products.append((small.ravel(), copies * count * self.times))
+
+    def forget_products(self, since: int) -> None:
+        """Products that have been noted after the first `since` notes will be noted again."""
+        del self._products[since:]
+
+    @property
+    def product_notes(self) -> int:
+        """The number of notes about products."""
+        return len(self._products)
+
+    def products(self, gone: Any) -> tuple[int, int]:
+        """How many multiplications of weights by data there are, and how many would go with some entries.
+
+        Args:
+            gone: (entries,) whether an entry goes; a weight goes with any entry that it is made of.
+        """
+        of_set: dict[int, bool] = {}
+        total = less = 0
+        for numbers, count in self._products:
+            single = self.sets.is_single(numbers)
+            going = np.zeros(len(numbers), bool)
+            going[single] = gone[self.sets.thing(numbers[single])]
+            for place in np.flatnonzero(~single).tolist():
+                number = int(numbers[place])
+                if number not in of_set:
+                    of_set[number] = bool(gone[self.sets.members(number)].any())
+                going[place] = of_set[number]
+            total += count * len(numbers)
+            less += count * int(going.sum())
+        return total, less
+
+    def multiplied(self) -> Any:
+        """(entries,) whether each entry is part of a weight in a matrix product or a convolution with data."""
+        found = np.zeros(self.elsewhere + 1, bool)
+        for numbers, _ in self._products:
+            single = self.sets.is_single(numbers)
+            found[self.sets.thing(numbers[single])] = True
+            for number in distinct(numbers[~single]).tolist():
+                found[self.sets.members(number)] = True
+        return found[: self.entries]
+
     def check_silence(self) -> None:
-        """Notes the units that no entry of their own keeps from having an effect."""
+        """Notes the units whose effect no entry of their own can switch off."""
         for units, weights in self._silences:
             single = self.sets.is_single(weights) & self.sets.is_single(units)
             safe = self.safe[self.sets.thing(np.where(single, weights, 2))]

@@ -61,7 +61,8 @@ def cut(name: str, array: Any, mask: Any) -> Any:
         kept.append(np.flatnonzero(~slices))
     if not np.array_equal(covered, mask):
         raise ValueError(f"remove: the entries of {name} to be cut are no whole slices of it.")
-    return jax.numpy.asarray(np.asarray(array)[np.ix_(*kept)])
+    array = array if isinstance(array, jax.core.Tracer) else np.asarray(array)
+    return jax.numpy.asarray(array[np.ix_(*kept)])
 
 
 def check_left(

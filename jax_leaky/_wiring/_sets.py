@@ -87,6 +87,13 @@ class Sets:
                 break
         return self.number(sorted(left))
 
+    def any_of(self, labels: Labels, first: int, count: int) -> Any:
+        """Whether each set holds any of the things from `first` on."""
+        numbers, inverse = np.unique(labels, return_inverse=True)
+        members = map(self.members, numbers.tolist())
+        held = [bool(((part >= first) & (part < first + count)).any()) for part in members]
+        return np.array(held, bool)[inverse.reshape(labels.shape)]
+
     def union(self, a: Labels, b: Labels) -> Labels:
         """The union, element by element."""
         return self._pairwise("union", a, b, self._union)

@@ -1,4 +1,4 @@
-"""The part of an optimiser's state that belongs to some entries of the parameters, begun anew."""
+"""The part of an optimiser's state that belongs to some entries of the parameters, reset."""
 
 from __future__ import annotations
 
@@ -9,23 +9,50 @@ import jax
 import jax.numpy as jnp
 
 
-def restarted(optimizer: Any, state: Any, params: Any, masks: Any) -> Any:
-    """The state with the masked entries as `optimizer.init` gives them.
+def begun(optimizer: Any, state: Any, params: Any) -> Any:
+    """The state as `optimizer.init` gives it.
 
-    A part of the state is per parameter if it has the parameters' structure, with `optax.MaskedNode` in the place of
-    those that it leaves out; of these, arrays of the parameter's own shape are per entry.
+    Raises:
+        TypeError: `optimizer` is none.
+        ValueError: it has another structure, or another shape, than `state`.
     """
+    if not callable(getattr(optimizer, "init", None)):
+        raise TypeError(
+            f"restart: optimizer must be an optax optimiser, got {type(optimizer).__name__}; give that of the state."
+        )
     fresh = optimizer.init(params)
     own: Any = jax.tree.structure(state)
     if own != jax.tree.structure(fresh):
         raise ValueError(
-            "restart: the state is none of this optimizer with these parameters: its structure differs from that of "
-            "optimizer.init(params)."
+            "restart: the state does not belong to this optimizer and these parameters: its structure differs from "
+            "that of optimizer.init(params)."
         )
+    for (path, old), new in zip(
+        jax.tree_util.tree_leaves_with_path(state), jax.tree.leaves(fresh), strict=True
+    ):
+        if jnp.shape(old) != jnp.shape(new):
+            raise ValueError(
+                "restart: the state does not belong to this optimizer and these parameters: "
+                f"{jax.tree_util.keystr(path)} has shape {jnp.shape(old)}, and in optimizer.init(params) "
+                f"{jnp.shape(new)}."
+            )
+    return fresh
+
+
+def restarted(state: Any, fresh: Any, params: Any, masks: Any) -> Any:
+    """The state with the masked entries of a fresh one.
+
+    A part of the state is per parameter if it has the parameters' structure, with `optax.MaskedNode` in the place of
+    those that it leaves out; of these, arrays of the parameter's own shape are per entry. An array of all entries in
+    one row, as under `optax.flatten`, is per entry too.
+    """
+    entries = sum(jnp.size(mask) for mask in jax.tree.leaves(masks))
 
     def part(old: Any, new: Any) -> Any:
         if not _is_like(old, params):
-            return old
+            if jnp.shape(old) != (entries,):
+                return old
+            return _chosen(old, new, jnp.concatenate([jnp.ravel(mask) for mask in jax.tree.leaves(masks)]))
         structure: Any
         leaves, structure = jax.tree.flatten(old, is_leaf=_is_left_out)
         new_leaves = jax.tree.leaves(new, is_leaf=_is_left_out)
@@ -38,7 +65,7 @@ def restarted(optimizer: Any, state: Any, params: Any, masks: Any) -> Any:
 def _chosen(old: Any, new: Any, mask: Any) -> Any:
     if _is_left_out(old) or jnp.shape(old) != jnp.shape(mask) or jnp.shape(new) != jnp.shape(old):
         return old
-    return jnp.where(mask, new, old)
+    return jnp.where(mask, new if new.dtype == old.dtype else new.astype(old.dtype), old)
 
 
 def _is_left_out(node: Any) -> bool:

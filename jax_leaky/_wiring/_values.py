@@ -26,6 +26,8 @@ class Value:
             alone; everything where it is 0 anyhow. Of a value that depends on data, units alone.
         data: whether the value depends on an argument that is no parameter, or on a unit.
         known: the value itself where the program holds it, else None.
+        plain: whether each element is a parameter's entry as it stands, or a sum of such entries times data and of
+            such entries alone.
     """
 
     direct: Labels
@@ -33,6 +35,7 @@ class Value:
     zero: Labels
     data: bool
     known: Any = None
+    plain: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -50,6 +53,11 @@ class Value:
         return not self.data and self.is_labelled
 
     @property
+    def is_plain(self) -> bool:
+        """Whether it is a plain sum of entries and of entries times data, or of neither."""
+        return self.plain or not self.is_labelled
+
+    @property
     def is_nothing(self) -> bool:
         """Whether every element is 0."""
         return bool((compressed(self.zero) == EVERYTHING).all())
@@ -57,7 +65,7 @@ class Value:
     def moved(self, move: Callable[[Any], Any]) -> Value:
         """The value after a movement of its elements."""
         known = None if self.known is None else move(self.known)
-        return Value(move(self.direct), move(self.mixed), move(self.zero), self.data, known)
+        return Value(move(self.direct), move(self.mixed), move(self.zero), self.data, known, self.plain)
 
     def at(self, axis: int, places: Any) -> Value:
         """The value at a place, or some places, along an axis."""
@@ -170,4 +178,5 @@ def movement(eqn: Any, operands: Sequence[Value]) -> Value:
     if all(operand.known is not None for operand in operands):
         known = move(eqn, *(operand.known for operand in operands))
     direct, mixed, zero = moved
-    return Value(direct, mixed, zero, any(operand.data for operand in operands), known)
+    data, plain = any(operand.data for operand in operands), all(operand.is_plain for operand in operands)
+    return Value(direct, mixed, zero, data, known, plain)

@@ -6,12 +6,13 @@ padding and the like move these labels exactly as they move numbers; sums join t
 anything unknown mix them, and what is mixed is told apart no more. At an activation the labels of its input are its
 incoming entries, and its output gets new labels, one per unit. At a product with weights the labels of the data meet
 those of the weights: these entries read these units, and the path ends. If each weight that reads a unit can be set
-to 0 by an entry that reads nothing else, the unit can be silenced alone; otherwise the table gives the reason. So no
-name of a layer and no order of a dictionary is used, and a wrong entry would take a wrong rule for an operation.
+to 0 by an entry that reads nothing else, the unit can be silenced alone; otherwise the table gives the reason. No name
+of a layer and no order of a dictionary is used, so an entry can be wrong only where the rule of an operation is.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -21,12 +22,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_leaky._tracing import Site
-from jax_leaky._wiring import _remove, _state
+from jax_leaky._wiring import _remove, _state, _waste
+from jax_leaky._wiring._bounds import Bounds, Interval, check_ends, given
 from jax_leaky._wiring._flow import Flow
-from jax_leaky._wiring._program import Program, refuse_modules
+from jax_leaky._wiring._mesh import placed_as
+from jax_leaky._wiring._program import Program, refuse_modules, structure_of
 from jax_leaky._wiring._records import Records
 from jax_leaky._wiring._values import Value, full
 from jax_leaky._wiring._verdict import Verdict, Wires, nowhere
+from jax_leaky._wiring._waste import Waste
 
 Masks = Mapping[str, Any]
 
@@ -64,7 +68,7 @@ def wiring(
         The wiring; printed, a table.
 
     Raises:
-        TypeError: `fn` does not trace, or `params` holds what is no array.
+        TypeError: `fn` is an NNX module or does not trace, or `params` holds what is no array.
         ValueError: `unit_axis` fits no site, or a loop is not followed.
 
     Example:
@@ -83,8 +87,8 @@ def wiring(
         >>> wires.entries(params, dead)[1]["out"].any(axis=1).tolist()
         [False, True, False, False]
     """
-    refuse_modules(params)
-    leaves, structure = jax.tree_util.tree_flatten_with_path(params)
+    refuse_modules(fn, params)
+    leaves, _ = jax.tree_util.tree_flatten_with_path(params)
     for path, leaf in leaves:
         if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
             name = jax.tree_util.keystr(path) or "params"
@@ -102,13 +106,13 @@ def wiring(
     flow.outermost(program.plan, _arguments(records, shapes, program))
     verdict = Verdict(records, flow.places, shapes)
     wires = {site.name: verdict.wires.get(site.name) or nowhere(site) for site in program.sites}
-    return Wiring(structure, names, shapes, wires, verdict)
+    return Wiring(structure_of(params), names, shapes, wires, verdict, program)
 
 
 class Wiring:
     """Which entries of a network's parameters feed each unit, and which read it; printed, a table.
 
-    It holds no arrays of JAX and never changes, so a jitted function may close over it or take it as a static argument.
+    It never changes, so a jitted function may close over it or take it as a static argument.
 
     Attributes:
         units: shape of a mask of a site's units, by the site's name; the steps of a scan over layers come first.
@@ -122,9 +126,10 @@ class Wiring:
         shapes: Sequence[tuple[int, ...]],
         wires: Mapping[str, Wires],
         verdict: Verdict,
+        program: Program,
     ) -> None:
         self._structure, self._names, self._shapes = structure, tuple(names), tuple(shapes)
-        self._wires, self._verdict = wires, verdict
+        self._wires, self._verdict, self._program = wires, verdict, program
         self.units = {name: own.shape for name, own in wires.items()}
         self.reasons = {name: own.reason for name, own in wires.items()}
 
@@ -141,17 +146,20 @@ class Wiring:
             Two pytrees of the structure of `params` with booleans of its shapes.
 
         Raises:
-            TypeError: a mask does not hold booleans.
+            TypeError: `masks` is no dictionary, or a mask does not hold booleans.
             ValueError: a site is not known or cannot be told apart, a mask has another shape, or `params` another
                 structure or shape.
         """
         self._check_params("entries", params)
-        checked = self._checked("entries", masks, even_if_shared)
-        incoming, outgoing = self._both(checked)
-        return self._unflatten(incoming), self._unflatten(outgoing)
+
+        def both(masks: Masks) -> tuple[Any, Any]:
+            incoming, outgoing = self._both(masks)
+            return self._like(params, incoming), self._like(params, outgoing)
+
+        return placed_as((params, params), both, self._checked("entries", masks, even_if_shared))
 
     def recycle(self, params: Any, masks: Masks, fresh: Any, *, even_if_shared: bool = False) -> Any:
-        """The parameters with some units begun anew: incoming entries from `fresh`, outgoing entries 0.
+        """The parameters with some units reset: incoming entries from `fresh`, outgoing entries 0.
 
         An entry that is both (it reads one such unit and feeds another) becomes 0. Units whose output is 0 on some
         data are exchanged without a change of the network's output there, to the bit.
@@ -166,29 +174,34 @@ class Wiring:
             The new parameters; arrays that no unit concerns are those of `params`.
 
         Raises:
-            TypeError: a mask does not hold booleans.
+            TypeError: `masks` is no dictionary, or a mask does not hold booleans.
             ValueError: as for `entries`, or `fresh` has another structure or shape than `params`.
         """
         self._check_params("recycle", params)
         self._check_params("recycle", fresh, "fresh")
-        incoming, outgoing = self._both(self._checked("recycle", masks, even_if_shared))
-        leaves = []
-        for old, new, feeds, reads in zip(
-            jax.tree.leaves(params), jax.tree.leaves(fresh), incoming, outgoing, strict=True
-        ):
-            leaf = old if feeds is None else jnp.where(feeds, jnp.asarray(new, old.dtype), old)
-            leaves.append(leaf if reads is None else jnp.where(reads, jnp.zeros((), old.dtype), leaf))
-        return jax.tree.unflatten(self._structure, leaves)
+
+        def reset(params: Any, fresh: Any, masks: Masks) -> Any:
+            leaves = []
+            for old, new, feeds, reads in zip(
+                jax.tree.leaves(params), jax.tree.leaves(fresh), *self._both(masks), strict=True
+            ):
+                leaf = old if feeds is None else jnp.where(feeds, jnp.asarray(new, old.dtype), old)
+                leaves.append(leaf if reads is None else jnp.where(reads, jnp.zeros((), old.dtype), leaf))
+            return jax.tree.unflatten(jax.tree.structure(params), leaves)
+
+        return placed_as(params, reset, params, fresh, self._checked("recycle", masks, even_if_shared))
 
     def restart(
         self, optimizer: Any, state: Any, params: Any, masks: Masks, *, even_if_shared: bool = False
     ) -> Any:
-        """The state of an optax optimiser, begun anew for the entries of some units, incoming and outgoing.
+        """The state of an optax optimiser, reset for the entries of some units, incoming and outgoing.
 
         Those entries are as `optimizer.init(params)` gives them, all others as they were. What has no place per entry
-        stays untouched: step counts, learning rates, and the factored second moments of Adafactor. So Adam's bias
-        correction goes on at the old count, and the first steps of a reset entry late in training are up to
-        (1 - b1) / sqrt(1 - b2) times the learning rate (3.2 at the defaults).
+        stays untouched: step counts, learning rates, the factored second moments of Adafactor and SM3, the past
+        gradients of L-BFGS, and the row that `optax.flatten` makes of some parameters alone, under `optax.masked`. So
+        Adam's bias correction goes on at the old count, and the first steps of a reset entry late in training are up to
+        (1 - b1) / sqrt(1 - b2) times the learning rate (3.2 at the defaults); `jax_leaky.remedies.entrywise_adam`
+        counts the steps of each entry, so that one that is reset starts as a new parameter does.
 
         Args:
             optimizer: optimiser, an `optax.GradientTransformation`, or anything with its `init`.
@@ -201,16 +214,25 @@ class Wiring:
             The new state, of the structure of `state`.
 
         Raises:
-            TypeError: a mask does not hold booleans.
-            ValueError: as for `entries`, or the state has another structure than `optimizer.init(params)`.
+            TypeError: `optimizer` is none, `masks` is no dictionary, or a mask does not hold booleans.
+            ValueError: as for `entries`, or the state differs from `optimizer.init(params)` in structure or shapes.
         """
         self._check_params("restart", params)
-        incoming, outgoing = self._both(self._checked("restart", masks, even_if_shared))
-        either = [
-            np.zeros(shape, bool) | (False if feeds is None else feeds) | (False if reads is None else reads)
-            for shape, feeds, reads in zip(self._shapes, incoming, outgoing, strict=True)
-        ]
-        return _state.restarted(optimizer, state, params, jax.tree.unflatten(self._structure, either))
+        checked = self._checked("restart", masks, even_if_shared)
+        fresh = _state.begun(optimizer, state, params)
+
+        def reset(state: Any, fresh: Any, params: Any, masks: Masks) -> Any:
+            either = [
+                np.zeros(shape, bool)
+                | (False if feeds is None else feeds)
+                | (False if reads is None else reads)
+                for shape, feeds, reads in zip(self._shapes, *self._both(masks), strict=True)
+            ]
+            return _state.restarted(
+                state, fresh, params, jax.tree.unflatten(jax.tree.structure(params), either)
+            )
+
+        return placed_as(state, reset, state, fresh, params, checked)
 
     def remove(
         self, params: Any, masks: Masks, *, even_if_shared: bool = False
@@ -218,7 +240,8 @@ class Wiring:
         """The parameters without some units: their entries are cut out of the arrays.
 
         The same network built with the widths that are left takes these parameters. It gives the same outputs, within
-        rounding, wherever the removed units gave 0. A network whose widths follow from its arrays runs as it is.
+        rounding, wherever the removed units gave 0: those of a census on its data, those of `dead_by_bounds` on all
+        data in its range. A network whose widths follow from its arrays runs as it is.
 
         Args:
             params: pytree of parameters.
@@ -229,7 +252,7 @@ class Wiring:
             The parameters, and for every site the number of units that are left.
 
         Raises:
-            TypeError: a mask does not hold booleans.
+            TypeError: `masks` is no dictionary, or a mask does not hold booleans.
             ValueError: as for `entries`; or the entries are no whole slices of an array (a grouped convolution, a scan
                 whose layers would differ), all units of a site would go, or a unit that stays would lose its weights.
         """
@@ -238,18 +261,138 @@ class Wiring:
             name: np.asarray(mask) for name, mask in self._checked("remove", masks, even_if_shared).items()
         }
         _remove.check(self._verdict, checked, self._names, _units_of)
-        incoming, outgoing = self._both(checked)
-        gone = []
-        for shape, feeds, reads in zip(self._shapes, incoming, outgoing, strict=True):
-            either = [part for part in (feeds, reads) if part is not None]
-            gone.append(np.logical_or.reduce([np.zeros(shape, bool), *either]))
+        gone = self._either(checked)
         _remove.check_left(self._wires, checked, gone, self._names)
         leaves = map(_remove.cut, self._names, jax.tree.leaves(params), gone)
         left = {
             name: int(np.prod(own.shape)) - int(checked[name].sum() if name in checked else 0)
             for name, own in self._wires.items()
         }
-        return jax.tree.unflatten(self._structure, list(leaves)), left
+        return jax.tree.unflatten(jax.tree.structure(params), list(leaves)), left
+
+    def dead_by_bounds(self, params: Any, low: Any = None, high: Any = None) -> dict[str, jax.Array]:
+        """The units that give 0 on all data, not only on those of a census.
+
+        Interval arithmetic carries the range of the data through the network, layer by layer. A ReLU whose input is at
+        most max(W, 0) high + min(W, 0) low + b <= 0 is dead for every input between `low` and `high`, and `remove`
+        changes no output there, rounding apart. The test is sufficient and not necessary: bounds widen from layer to
+        layer, and what is not followed (attention, a loop over time, random numbers) has none. They allow for what the
+        network's own precision rounds: a sum of k terms by (k + 2) machine epsilons of their absolute values, which is
+        much in half precision.
+
+        Args:
+            params: pytree of parameters.
+            low: least values of the data, the first argument after the parameters: a number or an array that
+                broadcasts against it; None for no bound. All other arguments have none.
+            high: greatest values of the data, likewise.
+
+        Returns:
+            For each site whose units can be told from others, booleans of the shape in `units`: masks for `remove`,
+            `recycle` and `waste`.
+
+        Raises:
+            TypeError: `low` or `high` is no number and no array.
+            ValueError: they do not broadcast, `low` is above `high`, or the first argument holds no array; `params`
+                has another structure or shape.
+
+        Example:
+            >>> import jax, jax.numpy as jnp
+            >>> from jax_leaky import wiring
+            >>> def network(params, x):
+            ...     with jax.named_scope("hidden"):
+            ...         h = jax.nn.relu(x @ params["in"] + params["bias"])
+            ...     return h @ params["out"]
+            >>> params = {"in": jnp.ones((3, 2)), "bias": jnp.array([-2.0, -4.0]), "out": jnp.ones((2, 1))}
+            >>> wires = wiring(network, params, jnp.zeros((1, 3)))
+            >>> wires.dead_by_bounds(params, low=0.0, high=1.0)["hidden/relu"].tolist()  # inputs sum to 3 at most
+            [False, True]
+        """
+        self._check_params("dead_by_bounds", params)
+        plan, others = self._program.plan, self._program.others
+        check_ends(low, high, others[: self._program.data])
+
+        @jax.jit  # one program compiles faster than its operations one by one
+        def walked(leaves: Any, low: Any, high: Any) -> dict[str, jax.Array]:
+            ends = [
+                (low, high) if place < self._program.data else (None, None) for place in range(len(others))
+            ]
+            data = [given(shape, *pair) for shape, pair in zip(others, ends, strict=True)]
+            bounds = Bounds(self._verdict.places)
+            bounds.walk(plan.body, plan, [*(Interval(leaf, leaf) for leaf in leaves), *data])
+            told = {name: shape for name, shape in self.units.items() if not self.reasons[name]}
+            return {name: bounds.dead.get(name, jnp.zeros(shape, bool)) for name, shape in told.items()}
+
+        with (
+            jax.debug_nans(False),
+            jax.debug_infs(False),
+        ):  # what has no end is infinite, and nothing is wrong with it
+            return placed_as(None, walked, jax.tree.leaves(params), low, high)
+
+    def waste(self, dead: Any, by_bounds: Masks | None = None) -> Waste:
+        """What dead units cost: parameters, and multiplications of a forward pass.
+
+        An entry belongs to a dead unit if it feeds or reads it, so that `remove` would cut it out. Counted are the
+        multiplications of data by weights in matrix products and convolutions, padding included, for the arguments
+        that the wiring was found with: of a batch of 32 they are 32 times those of one sample. All branches of a `cond`
+        count, and one step of a `while` loop.
+
+        Args:
+            dead: census of the network, whose dead units are meant, or masks as for `entries`. A census tells of no
+                dead units where an activation has a slope other than 0.
+            by_bounds: what `dead_by_bounds` gives, to say apart how many of these units are dead on all data.
+
+        Returns:
+            The cost of the dead units of each site, and of all of them; printed, a table. A site whose units cannot
+            be told apart has a reason in place of numbers.
+
+        Raises:
+            TypeError: `dead` is neither a census nor a dictionary, or a mask does not hold booleans.
+            ValueError: a site is not known, or a mask or the census has another number of units.
+
+        Example:
+            >>> import jax, jax.numpy as jnp
+            >>> from jax_leaky import census, wiring
+            >>> def network(params, x):
+            ...     with jax.named_scope("hidden"):
+            ...         h = jax.nn.relu(x @ params["in"] + params["bias"])
+            ...     return h @ params["out"]
+            >>> params = {"in": jnp.ones((3, 4)), "bias": jnp.array([0.0, -9, 0, 0]), "out": jnp.ones((4, 2))}
+            >>> x = jnp.ones((1, 3))
+            >>> wiring(network, params, x).waste(census(network, [(params, x)]))
+            site         dead    parameters       multiplications  reason
+            hidden/relu  1 of 4  6                5
+            in all               6 of 24 (25.0%)  5 of 20 (25.0%)
+        """
+        masks, reasons = _waste.masks_of(dead, self.units)
+        certain = {} if by_bounds is None else self._checked("waste", by_bounds, False)
+        reasons |= {name: self._wires[name].reason for name in masks if self.reasons.get(name)}
+        sites, known = {}, {}
+        for name, mask in self._checked(
+            "waste", {name: mask for name, mask in masks.items() if name not in reasons}, False
+        ).items():
+            known[name] = np.asarray(mask)
+            gone = self._either({name: known[name]})
+            parameters, products = sum(int(part.sum()) for part in gone), self._verdict.products(gone)[1]
+            sites[name] = _waste.SiteWaste(int(known[name].sum()), known[name].size, parameters, products)
+            if name in certain:
+                both = int((known[name] & np.asarray(certain[name])).sum())
+                sites[name] = dataclasses.replace(sites[name], by_bounds=both)
+        for name, reason in reasons.items():
+            sites[name] = _waste.SiteWaste(0, int(np.prod(self.units[name])), 0, 0, reason)
+        gone = self._either(known)
+        everything, products = self._verdict.products(gone)
+        return Waste(
+            {name: sites[name] for name in self._wires if name in sites},
+            sum(int(part.sum()) for part in gone),
+            sum(part.size for part in gone),
+            products,
+            everything,
+        )
+
+    def _either(self, masks: Masks) -> list[Any]:
+        """For each parameter the entries that feed or read the units of concrete masks."""
+        both = zip(self._shapes, *self._both(masks), strict=True)
+        return [_waste.union((feeds, reads), shape) for shape, feeds, reads in both]
 
     def _both(self, masks: Masks) -> tuple[list[Any], list[Any]]:
         """For each parameter the incoming and the outgoing entries, None where there are none."""
@@ -266,15 +409,15 @@ class Wiring:
             both.append(leaves)
         return both[0], both[1]
 
-    def _unflatten(self, leaves: Sequence[Any]) -> Any:
+    def _like(self, params: Any, leaves: Sequence[Any]) -> Any:
         whole = [
             jnp.asarray(np.zeros(shape, bool) if leaf is None else leaf)
             for leaf, shape in zip(leaves, self._shapes, strict=True)
         ]
-        return jax.tree.unflatten(self._structure, whole)
+        return jax.tree.unflatten(jax.tree.structure(params), whole)
 
     def _check_params(self, who: str, params: Any, what: str = "params") -> None:
-        if jax.tree.structure(params) != self._structure:
+        if structure_of(params) != self._structure:
             raise ValueError(
                 f"{who}: {what} has another structure than the parameters that the wiring was found for."
             )
@@ -285,6 +428,11 @@ class Wiring:
                 )
 
     def _checked(self, who: str, masks: Masks, even_if_shared: bool) -> dict[str, Any]:
+        if not isinstance(masks, Mapping):
+            raise TypeError(
+                f"{who}: masks must be a dictionary from sites to booleans, got {type(masks).__name__}; of a census it "
+                'is {site.name: site.per_unit("never_active") == 1 for site in census}.'
+            )
         checked = {}
         for name, mask in masks.items():
             if name not in self._wires:
@@ -293,8 +441,15 @@ class Wiring:
             own = self._wires[name]
             if not isinstance(mask, jax.core.Tracer) and getattr(mask, "is_fully_addressable", True):
                 mask = np.asarray(mask)
+            if who in {"remove", "waste"} and isinstance(mask, jax.core.Tracer):
+                raise TypeError(
+                    f"{who}: the mask of {name} is traced, but what {who} gives depends on it: call it outside of jit."
+                )
             if mask.dtype != bool:
-                raise TypeError(f"{who}: the mask of {name} must hold booleans, got {mask.dtype}.")
+                raise TypeError(
+                    f"{who}: the mask of {name} must hold booleans, one for each unit, got {mask.dtype}; of indices it "
+                    f"is jnp.zeros({own.shape}, bool).at[indices].set(True)."
+                )
             if own.reason and (own.is_lost or not even_if_shared):
                 remedy = "" if own.is_lost else "; pass even_if_shared=True to go on"
                 raise ValueError(
@@ -329,7 +484,7 @@ def _arguments(records: Records, shapes: Sequence[tuple[int, ...]], program: Pro
     for shape in shapes:
         size = int(np.prod(shape, dtype=np.int64))
         singles = records.sets.singles(np.arange(start, start + size)).reshape(shape)
-        values.append(Value(singles, full(0, shape), singles, data=False))
+        values.append(Value(singles, full(0, shape), singles, data=False, plain=True))
         start += size
     for variable in program.plan.body.jaxpr.invars[len(shapes) :]:
         none = full(0, getattr(variable.aval, "shape", ()))

@@ -50,7 +50,7 @@ def network(reasons, axes=None, layered=(), bent=()):
     def made(build, seed):
         apply, shapes, x = build()
         rng = np.random.default_rng(seed)
-        is_shape = lambda leaf: isinstance(leaf, tuple) and all(isinstance(n, int) for n in leaf)  # noqa: E731 short
+        is_shape = lambda leaf: isinstance(leaf, tuple) and all(isinstance(n, int) for n in leaf)  # noqa: E731 a formula in one line
         params = jax.tree.map(
             lambda leaf: leaf if hasattr(leaf, "dtype") else rng.normal(size=leaf), shapes, is_leaf=is_shape
         )
@@ -448,6 +448,17 @@ def standardised_weights():
 
     # The readers of "one" are plain, those of "two" are standardised over it.
     return apply, {"one": (3, 4), "two": (4, 3), "out": (3, 2)}, (2, 3)
+
+
+@network({"one": "moves all of its units", "two": ""})
+def weights_under_a_spectral_norm():
+    def apply(p, x, act):
+        u = p["one"] @ (p["one"].T @ jnp.ones(3, x.dtype))
+        norm = jnp.sqrt(jnp.square(p["one"].T @ u).sum() / jnp.square(u).sum())
+        x = act("one", x @ (p["one"] / norm) + p["bias"])
+        return act("two", x @ p["two"]) @ p["out"]
+
+    return apply, {"one": (3, 4), "bias": (4,), "two": (4, 3), "out": (3, 1)}, (2, 3)
 
 
 @network({"first": "", "second": ""})

@@ -48,7 +48,7 @@ class Oracle:
         rng = np.random.default_rng(seed)
         self.outputs = {name: [rng.normal(size=z.shape) for z in calls] for name, calls in act.inputs.items()}
         self.other = {name: [rng.normal(size=z.shape) for z in calls] for name, calls in act.inputs.items()}
-        both = lambda params, outputs: (self._all(params, outputs),) * 2  # noqa: E731 short
+        both = lambda params, outputs: (self.values(params, outputs),) * 2  # noqa: E731 a formula in one line
         # It runs a few times on a few numbers: compiling it costs more than any gain in speed.
         options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
         self._both = jax.jit(jax.jacrev(both, has_aux=True), compiler_options=options)
@@ -59,7 +59,8 @@ class Oracle:
                 self.places[name].append(np.arange(start, start + z.size).reshape(z.shape))
                 start += z.size
 
-    def _all(self, params, outputs):
+    def values(self, params, outputs):
+        """All z and the network's output, as a function of JAX."""
         act = Fixed(outputs)
         out = self.network.apply(self.unravel(params), self.x, act)
         zs = [z.ravel() for calls in act.inputs.values() for z in calls]

@@ -10,7 +10,7 @@ import pytest
 from jax import lax
 from jax.sharding import PartitionSpec
 
-from jax_leaky import wiring
+from jax_leaky import observe, remedies, wiring
 from tests.wiring.networks import relu
 
 
@@ -41,7 +41,7 @@ class Transformer(nn.Module):
     def __call__(self, tokens):
         x = nn.Embed(7, 4)(tokens)
         if self.scanned:
-            step = lambda block, x, _: (block(x), None)  # noqa: E731 short
+            step = lambda block, x, _: (block(x), None)  # noqa: E731 a formula in one line
             layers = nn.scan(step, variable_axes={"params": 0}, split_rngs={"params": True}, length=3)
             x, _ = layers(nn.remat(Block)(), x, None)
         else:
@@ -134,11 +134,39 @@ def test_an_nnx_module_is_recycled():
     nnx.update(model, after)
 
 
+@pytest.mark.slow
+def test_the_optimizer_of_nnx_takes_a_remedy():
+    model, x, y = nnx.Linear(3, 4, rngs=nnx.Rngs(0)), jnp.ones((5, 3)), jnp.ones((5, 2))
+    model.readout = nnx.Linear(4, 2, rngs=nnx.Rngs(1))
+    model.bias[...] = jnp.array([9.0, -9, 9, 9])
+    model.readout.kernel[...] += 1.0
+    run = lambda model, x, y: jnp.square(model.readout(relu("h", model(x))) - y).mean()  # noqa: E731 a formula in one line
+    graph, params = nnx.split(model, nnx.Param)
+    wires = wiring(lambda params, x, y: run(nnx.merge(graph, params), x, y), params, x, y)
+    fresh = lambda key: jax.tree.map(lambda leaf: jnp.full(leaf.shape, 7.0), params)  # noqa: ARG005, E731 a formula in one line
+    remedy = remedies.redo(optax.sgd(0.1), wires, fresh, jax.random.key(0), every=1, threshold=0.0)
+    optimizer = nnx.Optimizer(model, remedy, wrt=nnx.Param)
+
+    @nnx.jit
+    def step(model, optimizer):
+        observed = observe(run, lambda _, z: jax.nn.relu(z))
+        gradients, outputs = nnx.grad(lambda model: observed(model, x, y), has_aux=True)(model)
+        optimizer.update(model, gradients, outputs=outputs)
+
+    step(model, optimizer)
+    dead = np.array([False, True, False, False])
+    np.testing.assert_array_equal(np.isclose(model.bias[...], 7), dead)
+    np.testing.assert_array_equal(np.isclose(model.kernel[...], 7).all(axis=0), dead)
+    np.testing.assert_array_equal((model.readout.kernel[...] == 0).all(axis=1), dead)
+
+
 def test_an_nnx_module_in_the_place_of_its_arrays_is_refused():
     with pytest.raises(
         TypeError, match=r"wiring: params holds an NNX module: give the state that nnx.split makes"
     ):
         wiring(lambda model, x: model(x), nnx.Linear(1, 2, rngs=nnx.Rngs(0)), jnp.ones((2, 1)))
+    with pytest.raises(TypeError, match="wiring: fn must be a function of its parameters, got an NNX module"):
+        wiring(nnx.Linear(1, 2, rngs=nnx.Rngs(0)), jnp.ones((2, 1)))
 
 
 def test_a_shard_map_is_not_entered():
@@ -150,7 +178,7 @@ def test_a_shard_map_is_not_entered():
 
     inner = jax.shard_map(fn, mesh=mesh, in_specs=(PartitionSpec(), rows), out_specs=rows)
     params = {"a": jnp.ones((2, 3)), "b": jnp.ones((3, 3)), "c": jnp.ones((3, 1))}
-    outer = lambda p, x: relu("outside", inner({"a": p["a"]}, x) @ p["b"]) @ p["c"]  # noqa: E731 short
+    outer = lambda p, x: relu("outside", inner({"a": p["a"]}, x) @ p["b"]) @ p["c"]  # noqa: E731 a formula in one line
     wires = wiring(outer, params, jnp.ones((4, 2)))
     inside, outside = wires.reasons
     assert wires.reasons[inside] == "wiring does not enter a shard_map over batch"
@@ -160,7 +188,7 @@ def test_a_shard_map_is_not_entered():
 def test_what_depends_on_a_unit_without_reading_it():
     def fn(params, x):
         h = relu("h", x @ params["a"])
-        steps = lambda state: state[0] < h.sum()  # noqa: E731 short
+        steps = lambda state: state[0] < h.sum()  # noqa: E731 a formula in one line
         _, y = lax.while_loop(steps, lambda state: (state[0] + 1, state[1] * 2), (0.0, x[:, :1]))
         return (
             y + lax.cond(h[0, 0] > 0, lambda: 1.0, lambda: 2.0) + x[:, h.argmax(axis=1)] * 0 + h @ params["b"]

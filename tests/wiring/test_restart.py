@@ -1,5 +1,8 @@
 """The state of every optimiser of optax, begun anew for the entries of some units."""
 
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,6 +51,13 @@ OPTIMISERS = {
     ),
     "inject_hyperparams": optax.inject_hyperparams(optax.adam)(learning_rate=optax.constant_schedule(0.1)),
     "MultiSteps": optax.MultiSteps(optax.adam(0.1), every_k_schedule=2),
+    "frozen parts": optax.partition(
+        {"kernels": optax.adam(0.1), "frozen": optax.set_to_zero()},
+        {"in": "kernels", "bias": "frozen", "out": "kernels"},
+    ),
+    "moments of 16 bits": optax.adam(0.1, mu_dtype=jnp.bfloat16),
+    "muon": optax.contrib.muon(0.1),
+    "schedule-free": optax.contrib.schedule_free_adamw(0.1),
     "noise": optax.chain(optax.add_noise(0.1, 0.5, jax.random.key(0)), optax.adam(0.1)),
 }
 
@@ -119,6 +129,30 @@ def test_factored_moments_and_counts_stay():
 
 
 @pytest.mark.slow
+def test_moments_in_one_row_are_those_of_each_parameter():
+    after = []
+    for optimizer in (optax.adam(0.1), optax.flatten(optax.adam(0.1))):
+        _, state = optimizer.update(GRADIENTS[0], optimizer.init(PARAMS), PARAMS)
+        after.append(WIRES.restart(optimizer, state, PARAMS, MASKS)[0])
+    for name in ("mu", "nu"):
+        each, row = (getattr(part, name) for part in after)
+        np.testing.assert_array_equal(row, np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(each)]))
+        assert (row == 0).sum() == 3 * 2 + 2 + 2 * 2
+
+
+@pytest.mark.slow
+def test_a_state_keeps_its_dtypes():
+    params = {name: leaf.astype(jnp.bfloat16) for name, leaf in PARAMS.items()}
+    optimizer = optax.adam(0.1, mu_dtype=jnp.float32)
+    state = optimizer.init(params)
+    wide = jax.tree.map(lambda leaf: leaf if leaf.dtype == jnp.int32 else leaf.astype(jnp.float32), state)
+    narrow = jax.tree.map(lambda leaf: leaf if leaf.dtype == jnp.int32 else leaf.astype(jnp.bfloat16), state)
+    for old in (state, wide, narrow):
+        after = WIRES.restart(optimizer, old, params, MASKS)
+        assert jax.tree.map(lambda leaf: leaf.dtype, after) == jax.tree.map(lambda leaf: leaf.dtype, old)
+
+
+@pytest.mark.slow
 def test_a_bare_array_of_parameters():
     w = jnp.ones((3, 3))
     wires = wiring(lambda w, x: relu("h", x @ w).sum(), w, jnp.ones((1, 3)))
@@ -132,6 +166,20 @@ def test_a_bare_array_of_parameters():
 
 def test_a_state_of_another_optimiser_is_refused():
     with pytest.raises(
-        ValueError, match="restart: the state is none of this optimizer with these parameters"
+        ValueError, match="restart: the state does not belong to this optimizer and these parameters"
     ):
         WIRES.restart(optax.adam(0.1), optax.sgd(0.1).init(PARAMS), PARAMS, MASKS)
+    wider = optax.adam(0.1).init(PARAMS | {"in": jnp.ones((3, 5))})
+    with pytest.raises(
+        ValueError,
+        match=r"restart: .*: \[0\]\.mu\['in'\] has shape \(3, 5\), and in optimizer.init\(params\) \(3, 4\)",
+    ):
+        WIRES.restart(optax.adam(0.1), wider, PARAMS, MASKS)
+    with pytest.raises(TypeError, match="restart: optimizer must be an optax optimiser, got int"):
+        WIRES.restart(3, wider, PARAMS, MASKS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("axis_type", ["Auto", "Explicit"])
+def test_eight_devices_recycle_restart_and_train_with_each_remedy_as_one(axis_type):
+    subprocess.run([sys.executable, "-m", "tests.wiring.eight_devices", axis_type], check=True)

@@ -125,7 +125,7 @@ def test_the_atari_head_has_every_right_row_and_no_other():
         jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape) / 9, jnp.float32), shapes)
         for _ in "ab"
     )
-    fn = lambda params, x: Head().apply({"params": params}, x)  # noqa: E731 short
+    fn = lambda params, x: Head().apply({"params": params}, x)  # noqa: E731 a formula in one line
     wires = wiring(fn, params, x)
     assert set(wires.reasons.values()) == {""}
     mask = np.arange(16) % 3 == 0  # of the last convolution, whose map is 6 x 6 with 16 channels
@@ -156,7 +156,7 @@ def test_with_channels_first_the_rows_are_repeated_instead():
 
 
 def test_the_unit_axis_can_be_given():
-    fn = lambda w, x: relu("h", x @ w["in"]).sum(axis=0) @ w["out"]  # noqa: E731 short
+    fn = lambda w, x: relu("h", x @ w["in"]).sum(axis=0) @ w["out"]  # noqa: E731 a formula in one line
     params = {"in": jnp.ones((2, 3)), "out": jnp.ones((3, 1))}
     x = jnp.ones((4, 2))
     assert wiring(fn, params, x).units == {"h/relu": (3,)}
@@ -230,7 +230,7 @@ def test_removal_through_convolution_norm_and_flatten():
     x = np.float32(rng.normal(size=(2, 6, 6, 2)))
     shapes = jax.eval_shape(Net((6, 8)).init, jax.random.key(1), x)
     variables = jax.tree.map(lambda leaf: np.float32(rng.normal(size=leaf.shape) ** 2 - 0.5), shapes)
-    run = lambda variables, x: Net((6, 8)).apply(variables, x)  # noqa: E731 short
+    run = lambda variables, x: Net((6, 8)).apply(variables, x)  # noqa: E731 a formula in one line
     # The running statistics have a place per channel, so they are among the parameters.
     variables["batch_stats"] = jax.tree.map(np.abs, variables["batch_stats"])
     variables["params"]["BatchNorm_0"]["bias"] = np.float32([-99, 0, 0, -99, 1, 1])
@@ -279,10 +279,25 @@ def test_removal_refuses_what_would_not_fit():
         WIRES.remove(PARAMS, {FIRST: np.ones(12, bool)})
 
 
+def test_removal_from_traced_parameters_by_masks_that_are_not():
+    mask = {FIRST: np.arange(12) == 3}
+    same_bits(jax.jit(lambda params: WIRES.remove(params, mask)[0])(PARAMS), WIRES.remove(PARAMS, mask)[0])
+    for how in (lambda mask: WIRES.remove(PARAMS, mask)[0], lambda mask: WIRES.waste(mask).parameters):
+        with pytest.raises(
+            TypeError, match=r"the mask of layer0/relu is traced, but what (remove|waste) gives depends on it"
+        ):
+            jax.jit(how)(mask)
+
+
 BAD = [
     ({"nowhere": np.ones(3, bool)}, "no site is named 'nowhere'; the sites are layer0/relu, layer1/relu"),
     ({FIRST: np.ones(11, bool)}, r"the mask of layer0/relu must have shape \(12,\), got \(11,\)"),
-    ({FIRST: np.ones(12)}, "the mask of layer0/relu must hold booleans, got float64"),
+    ({FIRST: np.ones(12)}, "the mask of layer0/relu must hold booleans, one for each unit, got float64"),
+    (
+        {FIRST: np.array([3])},
+        r"the mask .* got int64; of indices it is jnp.zeros\(\(12,\), bool\).at\[indices\]",
+    ),
+    ([FIRST], "masks must be a dictionary from sites to booleans, got list"),
 ]
 
 
