@@ -77,7 +77,7 @@ def compare_residuals(
     """What each residual of `leaky_relu` costs in a loss, and which one to choose.
 
     The gradient of the loss is compiled as it is written and with its leaky ReLUs (any `leaky_relu` or `prelu` that
-    `jax_leaky._tracing.list_sites` finds, hand-written ones too) replaced by `jax.nn.leaky_relu` and by
+    `jax_leaky.list_sites` finds, hand-written ones too) replaced by `jax.nn.leaky_relu` and by
     `jax_leaky.leaky_relu` with each `residual`. `fn` is the loss and not the training step around it: an activation
     is seen in the forward function, and not in its gradient.
 

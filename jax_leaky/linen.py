@@ -24,8 +24,10 @@ class _Rectifier(nn.Module, kw_only=True):
     residual: Residual = DEFAULT
     forward_mode: bool = False
 
-    def _rectified(self, inputs: Array, slope: float | Array) -> Array:
-        return leaky_relu(inputs, slope, residual=self.residual, forward_mode=self.forward_mode)
+
+def _rectified(module: _Rectifier, inputs: Array, slope: float | Array) -> Array:
+    """The op as the module keeps it; a method of its own would stand in the names of scopes, and so of sites."""
+    return leaky_relu(inputs, slope, residual=module.residual, forward_mode=module.forward_mode)
 
 
 class LeakyReLU(_Rectifier):
@@ -33,7 +35,8 @@ class LeakyReLU(_Rectifier):
 
     Attributes:
         negative_slope: slope below zero.
-        residual, forward_mode: keyword arguments of :func:`jax_leaky.leaky_relu`.
+        residual: name of what the backward pass keeps, as for :func:`jax_leaky.leaky_relu`.
+        forward_mode: whether forward mode is served too, as for :func:`jax_leaky.leaky_relu`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -46,7 +49,7 @@ class LeakyReLU(_Rectifier):
 
     def __call__(self, inputs: Array) -> Array:
         """Leaky ReLU of ``inputs`` (any shape)."""
-        return self._rectified(inputs, self.negative_slope)
+        return _rectified(self, inputs, self.negative_slope)
 
 
 class PReLU(_Rectifier):
@@ -57,7 +60,8 @@ class PReLU(_Rectifier):
         num_features: number of channels, each of which has a slope of its own; None for one slope that all share.
         axis: number of the axis of the inputs that holds the channels: -1, or 1 where channels come first.
         param_dtype: dtype of the parameter.
-        residual, forward_mode: keyword arguments of :func:`jax_leaky.leaky_relu`.
+        residual: name of what the backward pass keeps, as for :func:`jax_leaky.leaky_relu`.
+        forward_mode: whether forward mode is served too, as for :func:`jax_leaky.leaky_relu`.
 
     Raises:
         ValueError: in a call, ``num_features`` is not the size of ``axis``.
@@ -86,7 +90,7 @@ class PReLU(_Rectifier):
         negative_slope = self.param(
             "negative_slope", nn.initializers.constant(self.negative_slope_init, self.param_dtype), shape
         )
-        return self._rectified(inputs, along(self.axis, negative_slope, inputs))
+        return _rectified(self, inputs, along(self.axis, negative_slope, inputs))
 
 
 class RReLU(_Rectifier):
@@ -95,9 +99,10 @@ class RReLU(_Rectifier):
     Attributes:
         lower: lower bound of the uniform distribution of the slopes.
         upper: upper bound of the uniform distribution of the slopes.
-        deterministic: whether this is evaluation; said here or in the call.
+        deterministic: whether the slope is the mean of the bounds, for evaluation; given here or in the call.
         rng_collection: name of the random stream, as in ``nn.Dropout``.
-        residual, forward_mode: keyword arguments of :func:`jax_leaky.leaky_relu`; the slopes are kept besides.
+        residual: name of what the backward pass keeps, as for :func:`jax_leaky.leaky_relu`. The slopes are kept too.
+        forward_mode: whether forward mode is served too, as for :func:`jax_leaky.leaky_relu`.
 
     Raises:
         ValueError: the bounds are not finite or not in order.
@@ -122,9 +127,9 @@ class RReLU(_Rectifier):
     def __call__(
         self, inputs: Array, deterministic: bool | None = None, rng: jax.Array | None = None
     ) -> Array:
-        """Randomized leaky ReLU of ``inputs`` (any shape); ``rng`` overrides the module's stream."""
+        """Randomised leaky ReLU of ``inputs`` (any shape); ``rng`` overrides the module's stream."""
         check_bounds(self.lower, self.upper)
         if nn.merge_param("deterministic", self.deterministic, deterministic):
-            return self._rectified(inputs, mean_slope(self.lower, self.upper))
+            return _rectified(self, inputs, mean_slope(self.lower, self.upper))
         key = self.make_rng(self.rng_collection) if rng is None else rng
-        return self._rectified(inputs, random_slopes(key, inputs, self.lower, self.upper))
+        return _rectified(self, inputs, random_slopes(key, inputs, self.lower, self.upper))

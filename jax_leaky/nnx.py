@@ -34,7 +34,8 @@ class LeakyReLU(_Rectifier):
 
     Args:
         negative_slope: slope below zero.
-        residual, forward_mode: keyword arguments of :func:`jax_leaky.leaky_relu`.
+        residual: name of what the backward pass keeps, as for :func:`jax_leaky.leaky_relu`.
+        forward_mode: whether forward mode is served too, as for :func:`jax_leaky.leaky_relu`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -62,7 +63,8 @@ class PReLU(_Rectifier):
         num_features: number of channels, each of which has a slope of its own; None for one slope that all share.
         axis: number of the axis of the inputs that holds the channels: -1, or 1 where channels come first.
         param_dtype: dtype of the parameter.
-        residual, forward_mode: keyword arguments of :func:`jax_leaky.leaky_relu`.
+        residual: name of what the backward pass keeps, as for :func:`jax_leaky.leaky_relu`.
+        forward_mode: whether forward mode is served too, as for :func:`jax_leaky.leaky_relu`.
 
     Raises:
         ValueError: in a call, ``num_features`` is not the size of ``axis``.
@@ -107,9 +109,10 @@ class RReLU(_Rectifier):
     Args:
         lower: lower bound of the uniform distribution of the slopes.
         upper: upper bound of the uniform distribution of the slopes.
-        deterministic: whether this is evaluation.
+        deterministic: whether the slope is the mean of the bounds, for evaluation.
         rng_collection: name of the random stream, as in ``nnx.Dropout``.
-        residual, forward_mode: keyword arguments of :func:`jax_leaky.leaky_relu`; the slopes are kept besides.
+        residual: name of what the backward pass keeps, as for :func:`jax_leaky.leaky_relu`. The slopes are kept too.
+        forward_mode: whether forward mode is served too, as for :func:`jax_leaky.leaky_relu`.
         rngs: source of the random stream; needed for training only.
 
     Raises:
@@ -152,7 +155,7 @@ class RReLU(_Rectifier):
         deterministic: bool | None = None,
         rngs: nnx.Rngs | nnx.RngStream | jax.Array | None = None,
     ) -> Array:
-        """Randomized leaky ReLU of ``inputs`` (any shape); the arguments override the module's own."""
+        """Randomised leaky ReLU of ``inputs`` (any shape); the arguments override the module's own."""
         if self.deterministic if deterministic is None else deterministic:
             return self._rectified(inputs, mean_slope(self.lower, self.upper))
         return self._rectified(inputs, random_slopes(self._key(rngs), inputs, self.lower, self.upper))

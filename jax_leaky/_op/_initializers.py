@@ -1,5 +1,6 @@
 """He's initialisation for a leaky ReLU."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
@@ -7,6 +8,8 @@ import jax
 import numpy as np
 from jax.nn.initializers import Initializer, variance_scaling
 from jax.typing import ArrayLike
+
+from jax_leaky._op._arguments import real
 
 Mode = Literal["fan_in", "fan_out", "fan_avg"]
 
@@ -40,7 +43,8 @@ def leaky_he_normal(
         An initializer: a function of (key, shape, dtype).
 
     Raises:
-        ValueError: ``negative_slope`` is known and not finite, or ``mode`` is unknown.
+        TypeError: ``negative_slope`` is not a real number or an array of one.
+        ValueError: ``negative_slope`` is no scalar, or known and not finite; or ``mode`` is unknown.
 
     References:
         He, Zhang, Ren, Sun: Delving deep into rectifiers. ICCV, 2015, equations 10, 14 and 15.
@@ -85,8 +89,13 @@ def _scaled(
         raise ValueError(
             f"mode must be 'fan_in', 'fan_out' or 'fan_avg', got {mode!r}; the default is 'fan_in'."
         )
-    if not isinstance(negative_slope, jax.core.Tracer) and not np.isfinite(negative_slope):
+    slope = real("negative_slope", negative_slope)
+    if np.shape(slope):
         raise ValueError(
-            f"negative_slope must be finite, got {negative_slope}; name the activation's own slope."
+            f"negative_slope must be a scalar, got shape {np.shape(slope)}; make an initializer for each slope."
         )
-    return variance_scaling(2.0 / (1.0 + negative_slope**2), mode, distribution, *rest)
+    if isinstance(slope, jax.core.Tracer):
+        slope = slope.astype(float)
+    elif not math.isfinite(slope := float(np.asarray(slope, np.float64))):
+        raise ValueError(f"negative_slope must be finite, got {slope}; name the activation's own slope.")
+    return variance_scaling(2.0 / (1.0 + slope**2), mode, distribution, *rest)

@@ -6,12 +6,13 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from jax_leaky._op._arguments import is_float, real
 from jax_leaky._op._residual import BITS, FORMS, Form, Residual
 from jax_leaky._op._rules import array_slope, number_forward, number_reverse, number_value
 
-# Bits, because they alone never need more memory than jax.nn.leaky_relu, in any block on any backend that was
-# compiled for; "output" is as small where the next operation keeps y anyway, and needs up to 2.3 times as much
-# where it does not.
+# Bits, because in the measured blocks they never need more memory than jax.nn.leaky_relu on a CPU or an H100, and at
+# most 1.03 times as much on a TPU; "output" is as small where the next operation keeps y anyway, and needs up to 1.9
+# times as much where it does not (experiments/benchmark/results/residuals.md).
 DEFAULT: Residual = "bits"
 
 
@@ -78,7 +79,7 @@ def leaky_relu(
         >>> print(jax.vmap(jax.grad(leaky_relu))(x))
         [0.01 0.01 1.  ]
     """
-    x, slope = _real("x", x), _real("negative_slope", negative_slope)
+    x, slope = real("x", x), real("negative_slope", negative_slope)
     if not isinstance(residual, str) or residual not in FORMS:
         raise ValueError(
             f"residual must be 'bits', 'mask' or 'output', got {residual!r}; the default is {DEFAULT!r}."
@@ -96,11 +97,9 @@ def leaky_relu(
             f"negative_slope must not be below 0 under residual='output', which reads the sign of x from the result, "
             f"got negative_slope={number}; use residual='bits'."
         )
-    if jnp.issubdtype(jnp.result_type(x), jnp.floating):
-        x = jnp.asarray(x)  # without a dtype: the number 1.0 stays weakly typed
-    else:
-        with jax.numpy_dtype_promotion("standard"):  # "strict" has no dtype for an integer and a float
-            x = jnp.asarray(x, jnp.result_type(x, slope, 0.0))
+    # A float is given no dtype, so that the number 1.0 stays weakly typed. What is no float is not promoted together
+    # with the slope, which strict promotion refuses, and int4 always.
+    x = jnp.asarray(x, None if is_float(x) else jnp.result_type(slope if is_float(slope) else float))
     dtype, x = x.dtype, jnp.broadcast_to(x, shape)
     if number is None:  # of unknown sign, which the result does not tell
         return _jitted(
@@ -129,29 +128,3 @@ def _value(x: Array, slope: Array) -> Array:
 _apply.__name__ = _value.__name__ = "leaky_relu"
 _jitted = jax.jit(_apply, static_argnums=(2, 3, 4))
 _jitted_value = jax.jit(_value)
-
-
-def _real(name: str, value: ArrayLike) -> ArrayLike:
-    """The value itself, as a number or an array, or one sentence that says what is wrong with it."""
-    if not isinstance(value, Array) and hasattr(value, "__jax_array__"):  # flax.nnx.Param and its like
-        value = value.__jax_array__()
-    if not isinstance(value, (bool, int, float, complex, np.ndarray, np.generic, Array)):
-        shown = " ".join(repr(value).split())  # on one line, whatever it is
-        raise TypeError(
-            f"{name} must be a real number or an array of them, got {shown:.80} of type {type(value).__name__}; "
-            "for a list use jnp.asarray."
-        )
-    dtype = jnp.result_type(value) if isinstance(value, (bool, int, float, complex)) else value.dtype
-    if dtype == jnp.float8_e8m0fnu:
-        raise TypeError(
-            f"{name} must have a dtype that holds 0 and a sign, got dtype {dtype}; cast it to float32 first."
-        )
-    if not any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
-        raise TypeError(f"{name} must be real and numeric, got dtype {dtype}; {_remedy(dtype)}.")
-    return value
-
-
-def _remedy(dtype: np.dtype) -> str:
-    if jnp.issubdtype(dtype, jnp.complexfloating):
-        return "apply the op to the real and the imaginary part"
-    return "convert it to a float array first"

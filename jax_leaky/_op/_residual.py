@@ -99,7 +99,7 @@ def _unpack(packed: Array, shape: tuple[int, ...], axis: int) -> Array:
 
 def _reshape(array: Array, shape: tuple[int, ...], axes: slice, count: int) -> Array:
     """``array`` in ``shape``, where its ``axes``, none of which is sharded, have become ``count`` axes."""
-    spec = _spec(array)
+    spec = explicit_axes(array)
     if not any(spec):
         return array.reshape(shape)
     # Left to itself, a reshape forgets that an axis of size 1 is sharded explicitly.
@@ -108,7 +108,7 @@ def _reshape(array: Array, shape: tuple[int, ...], axes: slice, count: int) -> A
     return lax.reshape(array, shape, out_sharding=sharding)
 
 
-def _spec(array: Array) -> list[Any]:
+def explicit_axes(array: Array) -> list[Any]:
     """The axes of the mesh over which each axis of ``array`` is sharded explicitly; None for an axis that is not."""
     spec = jax.typeof(array).sharding.spec
     return [*spec, *[None] * (array.ndim - len(spec))]
@@ -134,7 +134,7 @@ def _packing_axis(value: Array) -> int | None:
     each of 8 devices, or of all there are if there are more, gets whole bytes, so that none is exchanged. An axis of
     unknown size (a symbolic dimension) or one that is sharded explicitly is not packed.
     """
-    spec, last = _spec(value), value.ndim - 1
+    spec, last = explicit_axes(value), value.ndim - 1
     # Under automatic sharding the type of an array knows no mesh: there may be as many devices as the process has.
     whole_bytes = 8 * max(8, jax.device_count(), jax.typeof(value).sharding.mesh.size)
 

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jax_leaky._op._arguments import is_float
+
 
 def check_bounds(lower: float, upper: float) -> None:
     """Raise a ValueError unless lower <= upper, both finite."""
@@ -23,6 +25,5 @@ def mean_slope(lower: float, upper: float) -> float:
 
 def random_slopes(key: Array, inputs: Array, lower: float, upper: float) -> Array:
     """One slope for each element of ``inputs``, uniform on [lower, upper)."""
-    with jax.numpy_dtype_promotion("standard"):  # "strict" has no dtype for an integer and a float
-        dtype = jnp.result_type(inputs, 0.0)
+    dtype = jnp.result_type(inputs if is_float(inputs) else float)
     return jax.random.uniform(key, jnp.shape(inputs), dtype, lower, upper)

@@ -15,7 +15,7 @@ from jax import Array, lax
 from jax.ad_checkpoint import checkpoint_name
 from jax.typing import ArrayLike
 
-from jax_leaky._op._residual import RESIDUAL_NAME, Form
+from jax_leaky._op._residual import RESIDUAL_NAME, Form, explicit_axes
 
 # The names are given inside the forward rules, so that a policy that saves by name saves the very arrays that the
 # backward pass reads, and the matrix product before them is not run again.
@@ -113,6 +113,10 @@ def _choose_jvp(
 
 def array_slope(x: Array, slope: Array, form: Form, forward_mode: bool) -> Array:
     """Leaky ReLU of ``x`` for a ``slope`` that is an array of unknown sign and broadcasts to the shape of x."""
+    if any(explicit_axes(slope)):
+        x, _ = jnp.broadcast_arrays(
+            x, slope
+        )  # sharded along the axes of the slope too, as the product will be
     choose = partial(_choose_both if forward_mode else _choose_reverse, form)
     positive = x > 0
     kept = form.keep(x)

@@ -45,7 +45,13 @@ def suites():
 
 
 @pytest.mark.parametrize(
-    "dtype", [np.float16, jax.numpy.bfloat16, np.float32], ids=lambda d: np.dtype(d).name
+    "dtype",
+    [
+        pytest.param(np.float16, marks=pytest.mark.slow),
+        pytest.param(jax.numpy.bfloat16, marks=pytest.mark.slow),
+        np.float32,
+    ],
+    ids=lambda d: np.dtype(d).name,
 )
 def test_random_arrays(dtype):
     for comparison in compare(dtype):

@@ -40,14 +40,12 @@ def while_loop(f):
 
 
 def shard_map(f):
-    """Over as many devices as divide the rows: under a vmap there may be one row."""
+    """A share of the rows for each device, or all for each: under a vmap there may be one row."""
 
     def run(given):
-        devices = jax.device_count() if given["x"].shape[0] % jax.device_count() == 0 else 1
-        mesh = jax.make_mesh(
-            (devices,), ("devices",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices]
-        )
-        return jax.shard_map(f, mesh=mesh, in_specs=P("devices"), out_specs=P("devices"))(given)
+        mesh = jax.make_mesh((jax.device_count(),), ("devices",), axis_types=(AxisType.Auto,))
+        spec = P("devices") if given["x"].shape[0] % jax.device_count() == 0 else P()
+        return jax.shard_map(f, mesh=mesh, in_specs=spec, out_specs=spec)(given)
 
     return run
 

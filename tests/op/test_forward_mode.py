@@ -15,47 +15,58 @@ TANGENT = np.random.default_rng(1).standard_normal(X.shape).astype(np.float32)
 EDGES = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -1.0], np.float32)
 REFUSED = "can't apply forward-mode autodiff"
 
-every_case = pytest.mark.parametrize(
-    ("residual", "slope"),
-    [
-        ("bits", 0.2),
-        ("mask", -0.5),
-        ("output", 0.2),
-        ("output", 0.0),
-        ("bits", jnp.float32(0.2)),
-        ("mask", jnp.float32(-0.5)),
-    ],
-    ids=lambda case: None if isinstance(case, str) else f"{type(case).__name__}{float(case):.1f}",
-)
+CASES = [
+    ("bits", 0.2),
+    ("mask", -0.5),
+    ("output", 0.2),
+    ("output", 0.0),
+    ("bits", jnp.float32(0.2)),
+    ("mask", jnp.float32(-0.5)),
+]
 
 
-@every_case
+def under_every_case(transform, *args):
+    """(slope, transform(f)(*args)) for the op f of each case, all from one compiled program."""
+    ops = [partial(leaky_relu, negative_slope=a, residual=kept, forward_mode=True) for kept, a in CASES]
+    found = jax.jit(lambda *args: [transform(f)(*args) for f in ops])(*args)
+    return zip([slope for _, slope in CASES], found, strict=True)
+
+
 class TestWithForwardMode:
-    def test_jvp(self, residual, slope):
-        f = partial(leaky_relu, negative_slope=slope, residual=residual, forward_mode=True)
-        y, tangent = jax.jit(lambda x, t: jax.jvp(f, (x,), (t,)))(X, TANGENT)
-        oracle.assert_identical(y, oracle.value(X, slope))
-        oracle.assert_equal(tangent, oracle.pullback(X, slope, TANGENT))
+    def test_jvp(self):
+        def pushed(f):
+            return lambda x, tangent: jax.jvp(f, (x,), (tangent,))
 
-    def test_jacfwd(self, residual, slope):
-        f = partial(leaky_relu, negative_slope=slope, residual=residual, forward_mode=True)
-        jacobian = jax.jit(jax.jacfwd(f))(EDGES)
-        oracle.assert_equal(jnp.diag(jacobian), oracle.pullback(EDGES, slope, np.ones_like(EDGES)))
-        assert not (jacobian - jnp.diag(jnp.diag(jacobian))).any()
+        for slope, (y, tangent) in under_every_case(pushed, X, TANGENT):
+            oracle.assert_identical(y, oracle.value(X, slope))
+            oracle.assert_equal(tangent, oracle.pullback(X, slope, TANGENT))
 
-    def test_linearize_and_its_transpose(self, residual, slope):
-        f = partial(leaky_relu, negative_slope=slope, residual=residual, forward_mode=True)
-        y, linear = jax.linearize(f, jnp.asarray(X))
-        oracle.assert_identical(y, oracle.value(X, slope))
-        oracle.assert_equal(linear(TANGENT), oracle.pullback(X, slope, TANGENT))
-        (transposed,) = jax.linear_transpose(linear, X)(TANGENT)
-        oracle.assert_equal(transposed, oracle.pullback(X, slope, TANGENT))
+    def test_jacfwd(self):
+        for slope, jacobian in under_every_case(jax.jacfwd, EDGES):
+            diagonal = np.diag(jacobian)
+            oracle.assert_equal(diagonal, oracle.pullback(EDGES, slope, np.ones_like(EDGES)))
+            assert not (np.asarray(jacobian) - np.diag(diagonal))[~np.eye(len(EDGES), dtype=bool)].any()
 
-    def test_reverse_over_forward(self, residual, slope):
-        f = partial(leaky_relu, negative_slope=slope, residual=residual, forward_mode=True)
-        hessian = jax.jit(jax.jacrev(jax.jacfwd(lambda x: (f(x) ** 3).sum())))(X[0])
-        a = np.where(X[0] > 0, 1, np.float32(slope))
-        np.testing.assert_allclose(hessian, np.diag(6 * a**3 * X[0]), rtol=1e-5)
+    def test_linearize_and_its_transpose(self):
+        def linearized(f):
+            def run(x, tangent):
+                y, linear = jax.linearize(f, x)
+                return y, linear(tangent), *jax.linear_transpose(linear, x)(tangent)
+
+            return run
+
+        for slope, (y, pushed, transposed) in under_every_case(linearized, X, TANGENT):
+            oracle.assert_identical(y, oracle.value(X, slope))
+            oracle.assert_equal(pushed, oracle.pullback(X, slope, TANGENT))
+            oracle.assert_equal(transposed, oracle.pullback(X, slope, TANGENT))
+
+    def test_reverse_over_forward(self):
+        def hessian(f):
+            return jax.jacrev(jax.jacfwd(lambda x: (f(x) ** 3).sum()))
+
+        for slope, found in under_every_case(hessian, X[0]):
+            a = np.where(X[0] > 0, 1, np.float32(slope))
+            np.testing.assert_allclose(found, np.diag(6 * a**3 * X[0]), rtol=1e-5)
 
 
 @pytest.mark.parametrize("residual", ["bits", "mask"])
@@ -71,7 +82,7 @@ def test_the_tangent_of_a_differentiated_slope(residual):
     np.testing.assert_array_equal(alone, [0, -2])
 
 
-@every_case
+@pytest.mark.parametrize(("residual", "slope"), CASES, ids=str)
 @pytest.mark.parametrize(
     "transform",
     [

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jax_leaky import leaky_relu
+from tests.op import oracle
 
 # Bits: eight elements of a row to a byte; in three dimensions and more, eight of a row or of a column, whichever pads
 # less; columns of a matrix, and eight images of a batch, only in multiples of 64. The figures are counted on paper.
@@ -73,17 +74,31 @@ def test_the_arrays_that_are_held_have_these_bytes():
         assert sum(leaf.nbytes for leaf in jax.tree.leaves(pullback)) == BYTES_OF_BITS[shape]
 
 
-@pytest.mark.parametrize(
-    "shape",
-    [(), (9,), (3, 5), (7, 9), (12, 12), (0, 5), (5, 0), (2, 3, 4), (1, 1), (64, 3, 5, 2), (0, 1, 1, 2)],
-    ids=str,
-)
-def test_empty_odd_and_scalar_shapes_give_the_right_gradient(shape):
-    x = np.asarray(np.random.default_rng(0).standard_normal(shape), np.float32)
-    for slope in (0.25, jnp.float32(0.25)):
-        y, pullback = jax.vjp(partial(leaky_relu, negative_slope=slope), x)
-        np.testing.assert_array_equal(y, np.where(x > 0, x, x / 4))
-        np.testing.assert_array_equal(pullback(jnp.ones(shape))[0], np.where(x > 0, 1, 0.25))
+def test_empty_odd_and_scalar_shapes_give_the_right_gradient():
+    shapes = [
+        (),
+        (9,),
+        (3, 5),
+        (7, 9),
+        (12, 12),
+        (0, 5),
+        (5, 0),
+        (2, 3, 4),
+        (1, 1),
+        (64, 3, 5, 2),
+        (0, 1, 1, 2),
+    ]
+    arrays = [np.asarray(np.random.default_rng(0).standard_normal(shape), np.float32) for shape in shapes]
+    functions = [partial(leaky_relu, negative_slope=slope) for slope in (0.25, jnp.float32(0.25))]
+
+    @jax.jit
+    def run(arrays):
+        return [oracle.run_each(functions, jnp.ones_like(x), x) for x in arrays]
+
+    for x, found in zip(arrays, run(arrays), strict=True):
+        for y, x_bar in found:
+            np.testing.assert_array_equal(y, np.where(x > 0, x, x / 4))
+            np.testing.assert_array_equal(x_bar, np.where(x > 0, 1, np.full_like(x, 0.25)))
 
 
 class TestArraySlope:
@@ -163,7 +178,7 @@ def temporary_bytes(activation, scanned, argnums=0):
                 x = activation(x @ weights[i], slopes[i])
         return (x**2).sum()
 
-    spec = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in [(6, 128, 128), (6, 128), (512, 128)]]
+    spec = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in [(4, 128, 128), (4, 128), (512, 128)]]
     compiled = jax.jit(jax.grad(run, argnums)).lower(*spec).compile()
     return compiled.memory_analysis().temp_size_in_bytes
 

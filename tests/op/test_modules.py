@@ -1,5 +1,7 @@
 """The Linen and NNX modules: each equals its function, holds the right parameters, and PReLU learns as torch's does."""
 
+from functools import partial
+
 import flax.linen
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,8 @@ from flax import nnx
 
 import jax_leaky.linen
 import jax_leaky.nnx
-from jax_leaky import leaky_relu
+from jax_leaky import leaky_relu, list_sites
+from tests.op import oracle
 
 X = np.random.default_rng(0).standard_normal((5, 6)).astype(np.float32)
 COTANGENT = np.random.default_rng(1).standard_normal(X.shape).astype(np.float32)
@@ -121,25 +124,34 @@ def test_prelu_of_the_wrong_width(flavour, functional):
 
 
 @both
-@pytest.mark.parametrize(("shape", "axis"), [((2, 3, 5, 4), 1), ((2, 5, 3, 4), -2), ((3,), 0), ((3, 3), 0)])
-def test_prelu_of_channels_on_any_axis(flavour, functional, shape, axis):
+def test_prelu_of_channels_on_any_axis(flavour, functional):
     """Channels first, and where another axis has as many elements; slopes are learned, so they differ."""
-    x, cotangent = np.random.default_rng(2).standard_normal((2, *shape)).astype(np.float32)
-    module = flavour.PReLU(num_features=3, axis=axis)
-    if flavour is LINEN:
-        apply, params = module.apply, module.init(jax.random.key(0), x)
-    else:
-        apply, params = functional(module)
     slopes = np.array([0.5, -0.25, 2.0], np.float32)
-    params = jax.tree.map(lambda _: jnp.asarray(slopes), params)
-    along = slopes.reshape([3 if place == axis % x.ndim else 1 for place in range(x.ndim)])
-    y, pullback = jax.vjp(apply, params, x)
-    params_bar, x_bar = pullback(cotangent)
-    np.testing.assert_array_equal(y, np.where(x > 0, x, along * x))
-    np.testing.assert_array_equal(x_bar, np.where(x > 0, 1, along) * cotangent)
-    others = tuple(place for place in range(x.ndim) if place != axis % x.ndim)
-    expected = np.where(x > 0, 0, x * cotangent).sum(others)
-    np.testing.assert_allclose(jax.tree.leaves(params_bar)[0], expected, rtol=1e-5)
+    cases = [((2, 3, 5, 4), 1), ((2, 5, 3, 4), -2), ((3,), 0), ((3, 3), 0)]
+    rng = np.random.default_rng(2)
+    arrays = [rng.standard_normal((2, *shape), np.float32) for shape, _ in cases]
+
+    @jax.jit
+    def run(arrays):
+        found = []
+        for (_, axis), (x, cotangent) in zip(cases, arrays, strict=True):
+            module = flavour.PReLU(num_features=3, axis=axis)
+            if flavour is LINEN:
+                apply, params = module.apply, module.init(jax.random.key(0), x)
+            else:
+                apply, params = functional(module)
+            params = jax.tree.map(lambda _: jnp.asarray(slopes), params)
+            y, pullback = jax.vjp(apply, params, x)
+            params_bar, x_bar = pullback(cotangent)
+            found.append((y, x_bar, jax.tree.leaves(params_bar)[0]))
+        return found
+
+    for (shape, axis), (x, cotangent), (y, x_bar, slope_bar) in zip(cases, arrays, run(arrays), strict=True):
+        along = slopes.reshape([3 if place == axis % len(shape) else 1 for place in range(len(shape))])
+        np.testing.assert_array_equal(y, np.where(x > 0, x, along * x))
+        np.testing.assert_array_equal(x_bar, np.where(x > 0, 1, along) * cotangent)
+        others = tuple(place for place in range(len(shape)) if place != axis % len(shape))
+        np.testing.assert_allclose(slope_bar, np.where(x > 0, 0, x * cotangent).sum(others), rtol=1e-5)
 
 
 @both
@@ -155,24 +167,30 @@ def test_prelu_without_the_axis(flavour, functional):
 
 
 @both
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int32", "bool"])
-def test_strict_promotion(flavour, functional, dtype):
-    x = jnp.asarray(np.arange(-15, 15).reshape(5, 6), dtype)
+def test_strict_promotion(flavour, functional):
+    arrays = [jnp.asarray(X > 0)] + [jnp.asarray(4 * X, dtype) for dtype in ("float32", "bfloat16", "int32")]
 
-    def run():
+    def run(arrays):
         for module in (flavour.LeakyReLU(0.25), flavour.PReLU(0.25, num_features=6)):
             apply, params = functional(module)
-            yield apply(params, x)
+            yield [apply(params, x) for x in arrays]
         if flavour is LINEN:
-            yield flavour.RReLU(deterministic=False).apply({}, x, rngs={"rrelu": jax.random.key(0)})
+            train = partial(flavour.RReLU(deterministic=False).apply, {}, rngs={"rrelu": jax.random.key(0)})
         else:
-            yield flavour.RReLU(rngs=nnx.Rngs(0))(x)
+            train = flavour.RReLU(rngs=nnx.Rngs(0))
+        yield [train(x) for x in arrays]
 
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
-        strict = list(run())
-    for one, other in zip(strict, run(), strict=True):
-        assert one.dtype == other.dtype
-        np.testing.assert_array_equal(one, other)
+        *fixed, drawn = jax.jit(lambda arrays: list(run(arrays)))(arrays)
+    for x, *found, y in zip(arrays, *fixed, drawn, strict=True):
+        dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.float32
+        expected = oracle.value(np.asarray(x).astype(dtype), 0.25)
+        for one in found:
+            oracle.assert_identical(one, expected)
+        assert y.dtype == dtype
+        above = expected > 0
+        np.testing.assert_array_equal(y[above], expected[above])
+        assert (y[~above] <= 0).all()
 
 
 def test_a_linen_network_trains():
@@ -205,3 +223,9 @@ def test_an_nnx_network_trains():
     losses = [step(model) for _ in range(21)]
     assert losses[-1] < losses[0] / 2
     assert (model.layers[1].negative_slope[...] != np.float32(0.01)).any()
+
+
+def test_the_site_of_a_linen_module_is_named_after_it():
+    model = flax.linen.Sequential([LINEN.LeakyReLU(), LINEN.PReLU(), LINEN.RReLU(deterministic=True)])
+    sites = list_sites(model.apply, model.init(jax.random.key(0), X), X)
+    assert sites.names == [f"Sequential/layers_{i}/leaky_relu" for i in range(3)]

@@ -50,14 +50,14 @@ def matrix_products(f, *args):
     return str(jax.make_jaxpr(jax.grad(f))(*args)).count("dot_general[")
 
 
-def numpy_gradient():
+def numpy_gradient(layers=LAYERS):
     hidden, steep = [X.astype(np.float64)], []
-    for w in WEIGHTS.astype(np.float64):
+    for w in WEIGHTS[:layers].astype(np.float64):
         z = hidden[-1] @ w
         steep.append(np.where(z > 0, 1, 0.25))
         hidden.append(steep[-1] * z)
     cotangent, gradient = 2 * hidden[-1], []
-    for w, h, s in zip(WEIGHTS[::-1], hidden[-2::-1], steep[::-1], strict=True):
+    for w, h, s in zip(WEIGHTS[:layers][::-1], hidden[-2::-1], steep[::-1], strict=True):
         cotangent = s * cotangent
         gradient.append(h.T @ cotangent)
         cotangent = cotangent @ w.T
@@ -92,8 +92,8 @@ def test_gradients_are_the_same_under_every_policy(policy):
     def gradients(weights, x):
         return [jax.grad(loss(activation, policy))(weights, x) for activation in activations]
 
-    for gradient in gradients(WEIGHTS, X):
-        np.testing.assert_allclose(gradient, numpy_gradient(), rtol=1e-4, atol=1e-5)
+    for gradient in gradients(WEIGHTS[:2], X):  # half of them, which halves what is compiled
+        np.testing.assert_allclose(gradient, numpy_gradient(2), rtol=1e-4, atol=1e-5)
 
 
 @every_mode

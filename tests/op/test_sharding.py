@@ -55,15 +55,17 @@ def sample(shape):
     return x, cotangent
 
 
-@every_mode
 @pytest.mark.parametrize("spec", [BATCH, FEATURES], ids=["batch", "features"])
-def test_shard_map(spec, slope, residual, forward_mode):
+def test_shard_map(spec):
     x, cotangent = sample((16, 64))
-    f = partial(leaky_relu, negative_slope=slope, residual=residual, forward_mode=forward_mode)
-    mapped = jax.shard_map(f, mesh=mesh(AxisType.Auto), in_specs=spec, out_specs=spec)
-    y, x_bar = oracle.run(mapped, cotangent, x)
-    oracle.assert_identical(y, oracle.value(x, 0.25))
-    oracle.assert_equal(x_bar, oracle.pullback(x, 0.25, cotangent))
+    ops = [
+        partial(leaky_relu, negative_slope=slope, residual=residual, forward_mode=forward_mode)
+        for slope, residual, forward_mode in MODES
+    ]
+    over = partial(jax.shard_map, mesh=mesh(AxisType.Auto), in_specs=spec, out_specs=spec)
+    for y, x_bar in oracle.run_each([over(op) for op in ops], cotangent, x):
+        oracle.assert_identical(y, oracle.value(x, 0.25))
+        oracle.assert_equal(x_bar, oracle.pullback(x, 0.25, cotangent))
 
 
 @pytest.mark.parametrize("forward_mode", [False, True])
@@ -77,8 +79,10 @@ def test_the_gradient_of_a_replicated_slope_in_shard_map_is_summed_over_devices(
 
 
 def check_sharded(axis_type, slope, residual, forward_mode):
-    """Every placement, all in one program."""
+    """Every placement, all in one program; every third for the other modes, which pack alike."""
     devices, placements = mesh(axis_type), WHOLE_BYTES + CUT_BYTES
+    if (slope, residual, forward_mode) != MODES[0]:
+        placements = placements[::3]
     f = partial(leaky_relu, negative_slope=slope, residual=residual, forward_mode=forward_mode)
 
     @jax.jit
@@ -133,6 +137,30 @@ def test_an_axis_of_one_element_that_is_sharded_explicitly_stays_so(slope, resid
         assert x_bar.sharding.is_equivalent_to(sharding, x.ndim)
         oracle.assert_identical(y, oracle.value(x, 0.25))
         oracle.assert_equal(x_bar, oracle.pullback(x, 0.25, cotangent))
+
+
+def test_x_takes_over_the_axes_along_which_a_slope_is_sharded():
+    """Where x is narrower than the slope, and where x is as wide but whole along that axis."""
+    grid = jax.make_mesh((2, 2), ("rows", "columns"), axis_types=(AxisType.Explicit,) * 2)
+
+    def put(array, *spec):
+        return jax.device_put(array, NamedSharding(grid, P(*spec)))
+
+    x, cotangent = sample((2, 8))
+    slope = np.linspace(-0.5, 1, 8, dtype=np.float32)
+    with jax.set_mesh(grid):
+        program = jax.jit(
+            lambda cotangent, slope, xs: [oracle.run(leaky_relu, cotangent, x, slope) for x in xs]
+        )
+        arguments = put(cotangent, "rows", "columns"), put(slope, "columns")
+        found = program(*arguments, [put(x, "rows"), put(x[:, :1], "rows")])
+    for given, (y, x_bar, slope_bar) in zip([x, x[:, :1]], found, strict=True):
+        wide = np.broadcast_to(given, (2, 8))
+        oracle.assert_identical(y, oracle.value(wide, slope))
+        each = oracle.pullback(wide, slope, cotangent)
+        np.testing.assert_allclose(x_bar, each if given is x else each.sum(1, keepdims=True), rtol=1e-6)
+        np.testing.assert_allclose(slope_bar, oracle.slope_pullback(wide, cotangent).sum(0), rtol=1e-6)
+        assert (y.sharding.spec, x_bar.sharding.spec) == (P("rows", "columns"), P("rows", None))
 
 
 def exchanged(residual, placements):
