@@ -1,0 +1,5 @@
+"""`python -m experiments.remedies`."""
+
+from experiments.remedies.experiment import main
+
+main()
