@@ -1,0 +1,1 @@
+"""Where do units die in deep reinforcement learning, and does resetting them help?"""
