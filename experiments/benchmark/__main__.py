@@ -10,7 +10,9 @@ from experiments.lab.run import interrupt
 # Each is a module with `add_flags(parser)`, `run(flags)` and a first line that says what it measures.
 # `add_flags` may set the default `prepare`, which is called before anything else of the benchmark.
 MODULES = {
+    "device": "device",
     "networks": "networks.benchmark",
+    "ppo": "ppo",
     "residuals": "residuals.benchmark",
     "scaling": "sweep.scaling",
     "sweep": "sweep.benchmark",

@@ -2,7 +2,11 @@
 
 The steps with and without `value_and_census` run in turns in one process, so that a neighbour on the machine disturbs
 them alike, and each ratio is of one round; reported are medians over the rounds with their quartiles. The rounds are
-many and short because the speed of a shared machine changes by a tenth within seconds.
+many and short because the speed of a shared machine changes by a tenth within seconds. On a CPU all run on one core:
+threads that wait for each other would spread the ratios over a tenth and more.
+
+A step of `census_every` is timed where it does not count and where it does. At k = 100 it costs 99 of the one kind and
+one of the other.
 """
 
 from __future__ import annotations
@@ -21,13 +25,17 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from experiments.benchmark import first_census
 from experiments.lab.run import devices, store
-from experiments.lab.show.table import markdown
-from jax_leaky import value_and_census
+from experiments.lab.run.progress import progress
+from experiments.lab.show.table import markdown, show_markdown
+from jax_leaky import census_every, value_and_census
 
 RESULTS = Path(__file__).parent / "results"
 COMMAND = "python -m experiments.benchmark tracing --record"
-_WAYS = ("plain", "counted")
+_EVERY = 100
+_STEPS_APART = {"between": 2**30, "every": 1}  # the first step counts alone, or all do
+_WAYS = ("plain", "counted", *_STEPS_APART)
 
 
 class MLP(nn.Module):
@@ -81,14 +89,16 @@ CASES = (
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """This benchmark's flags."""
-    parser.add_argument(
-        "--rounds", type=int, default=61, help="how often each step is timed; default: %(default)s"
-    )
+    parser.set_defaults(prepare=devices.use_one_core)
+    parser.add_argument("--rounds", type=int, default=31, help="timings of each step; default: %(default)s")
     parser.add_argument(
         "--seconds",
         type=float,
         default=0.1,
-        help="how long one timing lasts, at the least; default: %(default)s",
+        help="least length of one timing; default: %(default)s",
+    )
+    parser.add_argument(
+        "--first-rounds", type=int, default=3, help="timings of each first census; default: %(default)s"
     )
     parser.add_argument(
         "--record", action="store_true", help="write experiments/benchmark/results/tracing.md and .json"
@@ -113,57 +123,97 @@ def train_step(
     return step
 
 
+def step_of_every(
+    steps: int, model: nn.Module, optimizer: optax.GradientTransformation, *arguments: Any
+) -> tuple[Callable[..., Any], Any]:
+    """The step of a classifier that `census_every` counts after so many steps again; and its first state."""
+    step = train_step(model, optimizer, counted=True)
+
+    def counted(*arguments: Any) -> Any:
+        *result, counts = step(*arguments)
+        return result, counts
+
+    every = census_every(steps, counted)
+
+    def step_of(params: Any, states: Any, x: Array, labels: Array) -> Any:
+        (params, state, loss), census_state = every(states[1], params, states[0], x, labels)
+        return params, (state, census_state), loss, None
+
+    return step_of, every.init(*arguments)
+
+
 def run(flags: argparse.Namespace) -> None:
     """Measures, prints, and writes the results where asked."""
-    results = {
-        "command": COMMAND,
-        "rounds": flags.rounds,
-        "environment": devices.environment(),
-        "cases": [measure(case, flags.rounds, flags.seconds) for case in CASES],
-    }
+    total = len(CASES) * flags.rounds + len(first_census.MODELS) * flags.first_rounds
+    with progress("rounds", total) as advance:
+        results = {
+            "command": COMMAND,
+            "rounds": flags.rounds,
+            "environment": devices.environment(),
+            "cases": [measure(case, flags.rounds, flags.seconds, advance) for case in CASES],
+            "first": [
+                first_census.measure(name, model, shape, flags.first_rounds, advance)
+                for name, model, shape in first_census.MODELS
+            ],
+        }
     text = to_markdown(results)
-    print(text)
+    show_markdown(text)
     if flags.record:
         RESULTS.mkdir(exist_ok=True)
         store.write(RESULTS / "tracing.json", store.dump(results, indent=2) + "\n")
         store.write(RESULTS / "tracing.md", text)
 
 
-def measure(case: Case, rounds: int, seconds: float) -> dict[str, Any]:
-    """The figures of one model."""
+def measure(
+    case: Case, rounds: int, seconds: float, advance: Callable[[int], None] = lambda _: None
+) -> dict[str, Any]:
+    """The figures of one model; `advance` is told of each round."""
     optimizer = optax.adam(1e-3)
     x = jax.random.normal(jax.random.key(0), case.shape)
     labels = jnp.arange(len(x)) % 10
     params = case.model.init(jax.random.key(1), x)
-    arguments = (params, optimizer.init(params), x, labels)
+    given = (params, optimizer.init(params), x, labels)
+    bodies = {way: train_step(case.model, optimizer, way == "counted") for way in ("plain", "counted")}
+    arguments = dict.fromkeys(_WAYS, given)
+    for way, apart in _STEPS_APART.items():
+        bodies[way], census_state = step_of_every(apart, case.model, optimizer, *given)
+        arguments[way] = (params, (given[1], census_state), x, labels)
 
     def jitted(way: str) -> Any:
-        return jax.jit(train_step(case.model, optimizer, way == "counted"), donate_argnums=(0, 1))
+        # A new function each time, of which JAX keeps no trace.
+        return jax.jit(lambda *given: bodies[way](*given), donate_argnums=(0, 1))
 
-    steps = {way: jitted(way).lower(*arguments).compile() for way in _WAYS}
-    lives = {way: _Life(step, jax.tree.map(jnp.copy, arguments)) for way, step in steps.items()}
+    steps = {way: jitted(way).lower(*arguments[way]).compile() for way in _WAYS}
+    lives = {way: _Life(step, jax.tree.map(jnp.copy, arguments[way])) for way, step in steps.items()}
     times: dict[str, list[float]] = {way: [] for way in _WAYS}
     traces: dict[str, list[float]] = {way: [] for way in _WAYS}
+    lives["between"].run(1)  # the one that counts
     repeats = max(1, math.ceil(seconds / min(lives["plain"].run(3) for _ in range(2))))
     for index in range(rounds):
         for way in _WAYS[:: 1 if index % 2 else -1]:  # neither always follows the other
             times[way].append(lives[way].run(repeats))
+        advance(1)
     for index in range(rounds // 4 + 1):
         for way in _WAYS[:: 1 if index % 2 else -1]:
             began = time.perf_counter()
-            jitted(way).trace(*arguments)
+            jitted(way).trace(*arguments[way])
             traces[way].append(time.perf_counter() - began)
     memory = {way: step.memory_analysis() for way, step in steps.items()}
     counts = lives["counted"].counts
+    every = [
+        ((_EVERY - 1) * between + counted) / _EVERY
+        for between, counted in zip(*(_ratios(times, way) for way in _STEPS_APART), strict=True)
+    ]
     return {
         "name": case.name,
         "sites": len(counts),
         "units": sum(site.units for site in counts),
         "activations": sum(site.units * site.n for site in counts),
         "step_seconds": {way: spread(values) for way, values in times.items()},
-        "step_ratio": spread(_ratios(times)),
+        "step_ratio": spread(_ratios(times, "counted")),
+        "every_ratio": spread(every),
         "trace_seconds": {way: spread(values) for way, values in traces.items()},
-        "trace_ratio": spread(_ratios(traces)),
+        "trace_ratio": spread(_ratios(traces, "counted")),
         "temporary_bytes": {way: found.temp_size_in_bytes for way, found in memory.items()},
         "counts_bytes": sum(leaf.nbytes for leaf in jax.tree.leaves(counts)),
     }
@@ -186,8 +236,8 @@ class _Life:
         return (time.perf_counter() - began) / steps
 
 
-def _ratios(measured: dict[str, list[float]]) -> list[float]:
-    return [counted / plain for plain, counted in zip(measured["plain"], measured["counted"], strict=True)]
+def _ratios(measured: dict[str, list[float]], way: str) -> list[float]:
+    return [other / plain for plain, other in zip(measured["plain"], measured[way], strict=True)]
 
 
 def spread(values: list[float]) -> dict[str, float]:
@@ -202,7 +252,10 @@ def to_markdown(results: dict[str, Any]) -> str:
     lines = [
         "# What counting costs a training step",
         "",
-        f"`{results['command']}`, {about['date'][:10]}, {about['cores']} cores of {about['processor']}, "
+        _answer(results),
+        "",
+        f"`{results['command']}`, {about['date'][:10]}, {about['cores']} core{'s' * (about['cores'] > 1)} of "
+        f"{about['processor']}, "
         f"jax {about['packages']['jax']}, Python {about['python']}; medians over {results['rounds']} rounds (a quarter "
         "of them for the trace), in brackets the quartiles. The step is forward, backward and Adam, in float32; "
         "counted, it also returns the counts of every unit of every site.",
@@ -216,11 +269,12 @@ def to_markdown(results: dict[str, Any]) -> str:
         "temporary memory",
         "more for counting",
         "trace",
+        "counted / plain",
     )
     rows = []
     for case in results["cases"]:
-        plain, counted = (case["temporary_bytes"][way] for way in _WAYS)
-        cells = (
+        plain, counted = (case["temporary_bytes"][way] for way in ("plain", "counted"))
+        cells = [
             case["name"],
             f"{case['sites']}, {case['units']:,}",
             f"{case['step_seconds']['plain']['median'] * 1e3:.1f} ms",
@@ -229,9 +283,36 @@ def to_markdown(results: dict[str, Any]) -> str:
             f"{(counted - plain) / 1e3:+.1f} kB ({(counted - plain) / case['units']:+.0f} bytes a unit)",
             f"{case['trace_seconds']['plain']['median'] * 1e3:.0f} ms",
             _with_quartiles(case["trace_ratio"], 2),
-        )
+        ]
+        if "first" in results:
+            cells.append(_with_quartiles(case["every_ratio"], 3))
         rows.append(cells)
-    return "\n".join([*lines, *markdown((*header, "counted / plain"), rows)]) + "\n"
+    if "first" not in results:  # recorded before these were measured
+        return "\n".join([*lines, *markdown(header, rows)]) + "\n"
+    lines += markdown((*header, f"counted every {_EVERY}th step / plain"), rows)
+    lines += [
+        "",
+        "A first census beside jit of the same function; in brackets the quartiles of the rounds.",
+        "",
+    ]
+    lines += first_census.to_markdown(results["first"], lambda ratios: _with_quartiles(spread(ratios), 2))
+    return "\n".join(lines) + "\n"
+
+
+def _answer(results: dict[str, Any]) -> str:
+    def told(ratios: list[float]) -> str:
+        return f"{min(ratios):.2f} to {max(ratios):.2f}"
+
+    counted = told([case["step_ratio"]["median"] for case in results["cases"]])
+    answer = f"A training step that counts its units takes {counted} times as long as one that does not"
+    if "first" not in results:
+        return f"{answer}."
+    every = told([case["every_ratio"]["median"] for case in results["cases"]])
+    first = told([first_census.times_jit(case) for case in results["first"]])
+    return (
+        f"{answer}, and {every} times where only every {_EVERY}th step counts; a first census takes {first} times as "
+        "long as jit of the same function."
+    )
 
 
 def _with_quartiles(value: dict[str, float], digits: int) -> str:

@@ -86,6 +86,7 @@ def test_ours_needs_no_more_memory_than_jax_in_the_smallest_network():
     assert ours <= 1.01 * theirs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bits"])
 def test_a_step_with_ours_is_a_step_with_jax(name):
     # Random logits are nowhere 0, where alone the two derivatives differ.
@@ -99,6 +100,7 @@ def test_a_step_with_ours_is_a_step_with_jax(name):
     assert not np.array_equal(ours["params"]["sender"], start["params"]["sender"])
 
 
+@pytest.mark.slow
 def test_attention_is_that_of_the_paper():
     # Formulas (1) to (4) over dense matrices in float64, an edge counted as often as it is there.
     x, senders, receivers = graph_attention.random_graph(jax.random.key(0), nodes=20, edges=40, features=5)

@@ -30,6 +30,7 @@ def bounds(platform):
     return {row["block"]: (row["temporary"], row["megacycles"]) for row in rows}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", BLOCKS + REMAT_BLOCKS, ids=lambda block: block.name)
 def test_bits_on_the_cpu_need_no_more_than_recorded(block):
     assert figures("cpu", block, "bits")["temporary"] <= NOISE * bounds("cpu")[block.name][0]
@@ -95,6 +96,7 @@ def test_bits_on_the_cpu_need_less_than_jax(name):
     assert figures("cpu", block, "bits")["temporary"] < figures("cpu", block, "jax.nn")["temporary"]
 
 
+@pytest.mark.slow
 def test_a_block_is_timed_in_every_round_with_every_activation():
     (block,) = (block for block in BLOCKS if block.name == "MLP, frozen, unrolled")
     seconds = times(block, ["jax.nn", "none"], rounds=3)

@@ -23,17 +23,17 @@ from pathlib import Path
 from typing import Any
 
 from experiments.benchmark import deviceless
-from experiments.benchmark.networks.cases import NETWORKS
+from experiments.benchmark.networks.cases import ACTIVATIONS, NETWORKS
 from experiments.benchmark.networks.figures import DTYPES
 from experiments.benchmark.networks.tables import to_markdown
 from experiments.lab.run import devices, store
 from experiments.lab.run.errors import LabError
+from experiments.lab.run.progress import progress
+from experiments.lab.show.table import show_markdown
 
 RESULTS = Path(__file__).parents[1] / "results"
 FOUND = Path(__file__).with_name("found.md")
-NO_TORCH = (
-    "PyTorch is not installed: no comparison with it; pip install torch, and the same command makes it."
-)
+NO_TORCH = "No comparison with PyTorch, which is not installed: pip install torch."
 _COMPILERS = {"cpu": "jaxlib", "cuda": "jax-cuda12-pjrt"}
 _KEYS = {network: network.split()[0].lower() for network in NETWORKS}  # what --networks takes
 
@@ -44,15 +44,23 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--platforms",
         nargs="+",
         choices=DTYPES,
+        metavar="NAME",
         default=list(DTYPES),
-        help="which to compile for; default: all, less those whose compiler is absent",
+        help=f"platforms to compile for, of {', '.join(DTYPES)}; default: all whose compiler is installed",
     )
-    parser.add_argument("--networks", nargs="+", choices=_KEYS.values(), default=list(_KEYS.values()))
+    parser.add_argument(
+        "--networks",
+        nargs="+",
+        choices=_KEYS.values(),
+        default=list(_KEYS.values()),
+        metavar="NAME",
+        help=f"networks to compile, of {', '.join(_KEYS.values())}; default: all",
+    )
     parser.add_argument(
         "--rounds",
         type=int,
         default=7,
-        help="how often each is timed on the CPU; 0 for not at all; default: %(default)s",
+        help="timings of each step on the CPU; 0 times none; default: %(default)s",
     )
     parser.add_argument(
         "--record", action="store_true", help="write these parts of experiments/benchmark/results/networks.*"
@@ -74,7 +82,7 @@ def run(flags: argparse.Namespace) -> None:
         found[platform] = {name: {"about": about, "figures": figures[name]} for name in names}
     if flags.record:
         found = record(found)
-    print(to_markdown(found, FOUND.read_text()))
+    show_markdown(to_markdown(found, FOUND.read_text()))
 
 
 def describe(platform: str, rounds: int) -> dict[str, Any]:
@@ -99,6 +107,7 @@ def measure(platform: str, names: list[str], rounds: int) -> dict[str, list[dict
     """All figures of a platform, by network, from a process of its own."""
     command = [sys.executable, "-m", "experiments.benchmark.networks.figures", platform]
     figures: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    timed = len(ACTIVATIONS) + 2 * bool(importlib.util.find_spec("torch")) if rounds else 0
     with tempfile.TemporaryFile("w+") as errors:  # the compilers complain that their devices are not there
         process = subprocess.Popen(
             [*command, "--rounds", str(rounds), "--networks", *names],
@@ -108,12 +117,13 @@ def measure(platform: str, names: list[str], rounds: int) -> dict[str, list[dict
             text=True,
         )
         assert process.stdout is not None
-        for line in process.stdout:
-            if not line.startswith("{"):  # PyTorch's profiler says when it begins and ends
-                continue
-            figure = json.loads(line)
-            figures[figure.pop("network")].append(figure)
-            print(f"{platform}: {line.strip()}", flush=True)
+        with progress(f"steps on {platform}", len(names) * (len(ACTIVATIONS) + timed)) as advance:
+            for line in process.stdout:
+                if not line.startswith("{"):  # PyTorch's profiler says when it begins and ends
+                    continue
+                figure = json.loads(line)
+                figures[figure.pop("network")].append(figure)
+                advance(1)
         if process.wait():
             errors.seek(0)
             last = errors.read().strip().splitlines()[-1:] or [f"exit status {process.returncode}"]

@@ -49,7 +49,7 @@ def measured(name: str, rounds: int) -> Iterator[dict[str, Any]]:
     for activation in ACTIVATIONS:
         program = network.compile(activation, network.timed_batch)
         bytes_of[activation] = program.memory_analysis().temp_size_in_bytes
-        runs[activation] = _training(network, program)
+        runs[activation] = training(network, program, network.timed_batch)
     failed: dict[str, str] = {}
     if importlib.util.find_spec("torch"):
         for way in (EAGER, COMPILED):
@@ -78,9 +78,23 @@ def measured(name: str, rounds: int) -> Iterator[dict[str, Any]]:
         yield {"way": way, "batch": network.timed_batch, "failed": reason}
 
 
-def _training(network: Network, program: Any) -> Run:
-    """A training that goes on whenever it is timed; `run(steps)` gives seconds a step."""
-    variables, inputs = network.variables(network.timed_batch), network.arguments(network.timed_batch)
+def training(network: Network, program: Any, batch: int, dtype: Any = jnp.float32) -> Run:
+    """A training that goes on whenever it is timed; `run(steps)` gives seconds a step.
+
+    Args:
+        network: network that is trained.
+        program: compiled step of the network, from `network.compile`.
+        batch: number of examples that the step is compiled for.
+        dtype: data type that the step is compiled for.
+    """
+
+    def cast(tree: Any) -> Any:
+        return jax.tree.map(
+            lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree
+        )
+
+    variables, inputs = network.variables(batch), cast(network.arguments(batch))
+    variables = {**variables, "params": cast(variables["params"])}
 
     def run(steps: int) -> float:
         nonlocal variables

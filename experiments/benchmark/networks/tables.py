@@ -29,6 +29,8 @@ def to_markdown(found: dict[str, Parts], remarks: str) -> str:
     lines = [
         "# Networks in the wild",
         "",
+        _answer(found),
+        "",
         "One training step (gradient, and plain gradient descent in donated buffers) of published networks, with no "
         "activation at all, `jax.nn.leaky_relu`, and `jax_leaky.leaky_relu` keeping bits (the default) or the output.",
     ]
@@ -39,6 +41,21 @@ def to_markdown(found: dict[str, Parts], remarks: str) -> str:
         lines += ["", "## Time and memory of the steps that ran: CPU", "", *_times(found["cpu"])]
     lines += ["", "## Where jax_leaky's default loses", "", *(_losses(found) or ["Nowhere in these tables."])]
     return "\n".join([*lines, "", remarks.strip()]) + "\n"
+
+
+def _answer(found: dict[str, Parts]) -> str:
+    memory = []
+    for platform, parts in found.items():
+        ratios = [(one := _temporary(part))["bits"] / one["jax.nn"] for part in parts.values()]
+        memory.append(f"{min(ratios):.2f} to {max(ratios):.2f} times the memory on the {_TITLES[platform]}")
+    times = [
+        figure["times_jax_nn"][0]
+        for part in found.get("cpu", {}).values()
+        for figure in part["figures"]
+        if figure["way"] == "bits" and "times_jax_nn" in figure
+    ]
+    took = f", and takes {min(times):.2f} to {max(times):.2f} times as long on the CPU" if times else ""
+    return f"Relative to jax.nn's step, the step with bits needs {' and '.join(memory)}{took}."
 
 
 def _about(parts: Parts) -> list[str]:

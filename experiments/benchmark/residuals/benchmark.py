@@ -23,11 +23,13 @@ from typing import Any
 
 from experiments.benchmark import deviceless
 from experiments.benchmark.residuals import times
-from experiments.benchmark.residuals.blocks import BLOCKS, REMAT_BLOCKS
+from experiments.benchmark.residuals.blocks import ACTIVATIONS, BLOCKS, REMAT_BLOCKS
 from experiments.benchmark.residuals.figures import DTYPES, ROWS
 from experiments.benchmark.residuals.tables import to_markdown
 from experiments.lab.run import devices, store
 from experiments.lab.run.errors import LabError
+from experiments.lab.run.progress import progress
+from experiments.lab.show.table import show_markdown
 
 RESULTS = Path(__file__).parents[1] / "results"
 TRIED = Path(__file__).with_name("tried.md")
@@ -42,21 +44,22 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--platforms",
         nargs="+",
         choices=deviceless.DEVICES,
+        metavar="NAME",
         default=list(deviceless.DEVICES),
-        help="which to compile for; default: all, less those whose compiler is absent",
+        help=f"platforms to compile for, of {', '.join(deviceless.DEVICES)}; default: all whose compiler is installed",
     )
     parser.add_argument(
         "--rounds",
         type=int,
         default=3,
-        help=f"how often each is timed in each of {PROCESSES} processes; 0 for not at all; default: %(default)s",
+        help=f"timings of each gradient in each of {PROCESSES} processes; 0 times none; default: %(default)s",
     )
     parser.add_argument(
         "--blocks",
         nargs="+",
         choices=BLOCK_NAMES,
         metavar="NAME",
-        help="as the table names them; default: all",
+        help="blocks to compile, by their names in the table; default: all",
     )
     parser.add_argument(
         "--record",
@@ -79,7 +82,7 @@ def run(flags: argparse.Namespace) -> None:
         found[platform] = about | {"figures": measure(platform, rounds, flags.blocks or BLOCK_NAMES)}
         if flags.record:  # at once: what is measured is not lost when the next compiler fails
             found = record(found)
-    print(to_markdown(found, TRIED.read_text()))
+    show_markdown(to_markdown(found, TRIED.read_text()))
 
 
 def describe(platform: str, rounds: int, blocks: list[str] | None) -> dict[str, Any]:
@@ -114,12 +117,19 @@ def measure(platform: str, rounds: int, blocks: list[str]) -> list[dict[str, Any
     Times are medians over the processes, with the least and the greatest, of each process's median over its rounds:
     the rounds of a process are not independent.
     """
-    figures = list(_lines(f"{platform}, compiling", "residuals.figures", platform, "--blocks", *blocks))
+    gradients = f"gradients compiled for {platform}"
+    figures = list(_lines(gradients, len(blocks), "residuals.figures", platform, "--blocks", *blocks))
     if rounds:
         arguments = ("residuals.times", "--rounds", str(rounds), "--blocks", *blocks)
+        timed = sum(block.name in blocks for block in BLOCKS)
         runs = [
-            {(line["block"], line["activation"]): line["seconds"] for line in _lines(title, *arguments)}
-            for title in (f"{platform}, process {number + 1} of {PROCESSES}" for number in range(PROCESSES))
+            {
+                (line["block"], line["activation"]): line["seconds"]
+                for line in _lines(title, timed, *arguments)
+            }
+            for title in (
+                f"gradients timed, process {number + 1} of {PROCESSES}" for number in range(PROCESSES)
+            )
         ]
         for figure in figures:
             ours, theirs = (figure["block"], figure["activation"]), (figure["block"], "jax.nn")
@@ -134,8 +144,8 @@ def measure(platform: str, rounds: int, blocks: list[str]) -> list[dict[str, Any
     return figures
 
 
-def _lines(title: str, module: str, *arguments: str) -> Iterator[dict[str, Any]]:
-    """The JSON lines that a module of the benchmark prints in a process of its own."""
+def _lines(title: str, blocks: int, module: str, *arguments: str) -> Iterator[dict[str, Any]]:
+    """The JSON lines that a module of the benchmark prints in a process of its own: one for each way of each block."""
     command = [sys.executable, "-m", f"experiments.benchmark.{module}", *arguments]
     with tempfile.TemporaryFile("w+") as errors:  # the compilers complain that their devices are not there
         process = subprocess.Popen(
@@ -146,14 +156,14 @@ def _lines(title: str, module: str, *arguments: str) -> Iterator[dict[str, Any]]
             text=True,
         )
         assert process.stdout is not None
-        for line in process.stdout:
-            found = json.loads(line)
-            print(f"{title}: {found['block']}, {found['activation']}", flush=True)
-            yield found
+        with progress(title, blocks * len(ACTIVATIONS)) as advance:
+            for line in process.stdout:
+                advance(1)
+                yield json.loads(line)
         if process.wait():
             errors.seek(0)
             last = errors.read().strip().splitlines()[-1:] or [f"exit status {process.returncode}"]
-            raise LabError(f"the measurements for {title.partition(',')[0]} ended early: {last[0]}")
+            raise LabError(f"the measurements of {title} ended early: {last[0]}")
 
 
 def _spread(values: list[float]) -> list[float]:

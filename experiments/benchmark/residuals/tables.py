@@ -14,6 +14,7 @@ _NAMES = {name: name for name in ACTIVATIONS} | {
     "nothing": "keeps nothing",
     "relu": "ReLU",
 }
+_MEMORY_NOISE = 1.01
 _LEAST = 0.01  # of bytes per element: a ratio to less says nothing
 _PLAIN = [block.name for block in BLOCKS]
 _TITLES = {"cpu": "CPU", "cuda": "H100", "tpu": "TPU v5e"}
@@ -26,7 +27,7 @@ def to_markdown(found: dict[str, Any], tried: str) -> str:
         found: results of the benchmark's `describe` and `measure`, by platform.
         tried: other ideas that were measured, in Markdown.
     """
-    lines = ["# What the backward pass of a leaky ReLU costs", "", *_verdict(found)]
+    lines = ["# What the backward pass of a leaky ReLU costs", "", _answer(found), "", *_verdict(found)]
     for platform, part in found.items():
         lines += ["", *_section(platform, part)]
     return "\n".join([*lines, "", tried.strip()]) + "\n"
@@ -54,6 +55,30 @@ def by_block(part: dict[str, Any]) -> Figures:
 
 def _with_time(row: dict[str, Any]) -> dict[str, Any]:
     return row | ({"time": row["times_jax_nn"][0]} if "times_jax_nn" in row else {})
+
+
+def _answer(found: dict[str, Any]) -> str:
+    needs, more, blocks = list[str](), list[str](), 0
+    for platform, part in found.items():
+        figures = by_block(part)
+        ours, theirs = (ratio(figures, "temporary", activation, "none") for activation in ("bits", "jax.nn"))
+        if ours and theirs:
+            needs.append(
+                f"{ours[0]:.2f} with bits and {theirs[0]:.2f} with jax.nn on the {_TITLES[platform]}"
+            )
+        both = [block for block in _PLAIN if {(block, "bits"), (block, "jax.nn")} <= {*figures}]
+        blocks += len(both)
+        for block in both:
+            times = figures[block, "bits"]["temporary"] / figures[block, "jax.nn"]["temporary"]
+            if times > _MEMORY_NOISE:
+                more.append(f"{block}, on the {_TITLES[platform]}, {times:.2f} times")
+    if not needs:
+        return "No block without remat was measured."
+    where = f": {'; '.join(more)}" if more else ""
+    return (
+        f"Memory relative to no activation is {', '.join(needs)}; bits need over 1 % more than jax.nn in {len(more)} "
+        f"of {blocks} blocks{where}."
+    )
 
 
 def _verdict(found: dict[str, Any]) -> list[str]:

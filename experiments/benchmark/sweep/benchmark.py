@@ -21,8 +21,9 @@ from experiments.dead_neurons import experiment as dead_neurons
 from experiments.lab.data import batches
 from experiments.lab.data import datasets as data
 from experiments.lab.run import devices, store
+from experiments.lab.run.progress import progress
 from experiments.lab.run.sweep import compile_groups, execute
-from experiments.lab.show.table import markdown
+from experiments.lab.show.table import markdown, show_markdown
 
 if TYPE_CHECKING:
     from experiments.benchmark.sweep.torch_rate import TorchRate
@@ -31,9 +32,7 @@ _TORCH = "PyTorch eager, one process"
 _TORCH_BARE = "PyTorch eager, one process, nothing recorded"
 _TORCH_SPREAD = "PyTorch eager, one process a core"
 _RATES = ("sweep", _TORCH, _TORCH_BARE, _TORCH_SPREAD)  # in network steps a second
-NO_TORCH = (
-    "PyTorch is not installed: no comparison with it; pip install torch, and the same command makes it."
-)
+NO_TORCH = "No comparison with PyTorch, which is not installed: pip install torch."
 _TRIED = (
     "Tried and without gain beyond the noise, for this network: on an AMD EPYC the residuals `mask` and `output`, and "
     "`jax.nn.leaky_relu`; images kept as float32; a one-hot loss; unrolling two steps; oneDNN; XLA's optimisation "
@@ -49,7 +48,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """This benchmark's flags."""
     parser.set_defaults(prepare=devices.use_all_cores)
     parser.add_argument(
-        "--rounds", type=int, default=5, help="how often each is measured; default: %(default)s"
+        "--rounds", type=int, default=5, help="measurements of each rate; default: %(default)s"
     )
     parser.add_argument(
         "--record", action="store_true", help="write experiments/benchmark/results/sweep.md and .json"
@@ -82,11 +81,15 @@ def run(flags: argparse.Namespace) -> None:
     config = dataclasses.replace(dead_neurons.Config(), seeds=flags.rounds)
     images = batches.images_of(data.load())
     groups = dead_neurons.groups_of(config)
-    programs, placed = compile_groups(groups, images)
-    rates = matrix_rate.candidates()
     torch = torch_rate(images, config)
-    found: dict[str, list[float]] = {name: [] for name in (*rates, *_RATES)}
-    with tempfile.TemporaryDirectory() as place, store.open_run(Path(place) / "run", {}) as folder:
+    with (
+        tempfile.TemporaryDirectory() as place,
+        store.open_run(Path(place) / "run", {}) as folder,
+        progress("rounds", flags.rounds) as advance,
+    ):
+        programs, placed = compile_groups(groups, images)
+        rates = matrix_rate.candidates()
+        found: dict[str, list[float]] = {name: [] for name in (*rates, *_RATES)}
         for seed in range(flags.rounds):
             for name, measure in rates.items():
                 found[name].append(measure())
@@ -100,9 +103,7 @@ def run(flags: argparse.Namespace) -> None:
                 found[_TORCH].append(torch.one_process(seed, records))
                 found[_TORCH_BARE].append(torch.one_process(seed, ()))
                 found[_TORCH_SPREAD].append(torch.one_per_core(seed, records))
-            print(
-                f"round {seed + 1} of {flags.rounds}: {found['sweep'][-1]:,.0f} network steps/s", flush=True
-            )
+            advance(1)
     operations = operations_per_network(config, images.train_images.shape[1], len(images.test_labels))
     results = summarize(found, operations / config.steps)
     if torch is not None:
@@ -113,7 +114,7 @@ def run(flags: argparse.Namespace) -> None:
         "command": "python -m experiments.benchmark sweep --record",
     }
     text = to_markdown(results)
-    print(text)
+    show_markdown(text)
     if flags.record:
         RESULTS.mkdir(exist_ok=True)
         store.write(RESULTS / "sweep.json", store.dump(results, indent=2) + "\n")
@@ -164,18 +165,25 @@ def to_markdown(results: dict[str, Any]) -> str:
         *(line(name, 1, "network steps/s") for name in _RATES[1:] if name in spread),
         *(line(name, 1e-9, "GFLOP/s") for name in spread if name not in _RATES),
     ]
+    answer = (
+        f"The sweep's matrix products run at {results['share_of_best']:.0%} of the best rate of large ones"
+    )
+    if "times_torch" in results:
+        answer += f", and it trains {results['times_torch']:.1f} times as many network steps a second as PyTorch eager"
     lines = [
         "# How fast the sweep trains",
+        "",
+        f"{answer}.",
         "",
         f"`{results['command']}`, {about['date'][:10]}, {about['cores']} cores of {about['processor']}, "
         f"jax {about['packages']['jax']}, Python {about['python']}; medians over {results['rounds']} rounds.",
         "",
-        f"* The sweep's matrix products, of {spread['sweep']['median'] * operations / 1e9:,.0f} GFLOP/s, run at "
-        f"**{results['share_of_best']:.0%}** of the best rate measured for large ones "
-        f"({results['best_matrix_product']}); the time is that of all it does, records and files included.",
-        f"* It trains **{results['times_torch']:.1f} times** as many network steps a second as the same training and "
-        f"records in PyTorch eager (one process, its best way here: {results['torch_way']}), "
-        f"{results['times_torch_without_records']:.1f} times as many as that without any records, and "
+        f"* The sweep's matrix products run at {spread['sweep']['median'] * operations / 1e9:,.0f} GFLOP/s, in the "
+        "time of all that it does, records and files included; the best rate of large ones is that of "
+        f"{results['best_matrix_product']}.",
+        "* PyTorch eager trains the same networks with the same records in one process, in its best way here "
+        f"({results['torch_way']}). The sweep trains {results['times_torch_without_records']:.1f} times as many "
+        "network steps a second as PyTorch without records, and "
         f"{results['times_torch_per_core']:.1f} times as many as one PyTorch process a core, side by side."
         if "times_torch" in results
         else f"* {NO_TORCH}",

@@ -29,8 +29,9 @@ from experiments.lab.data import batches
 from experiments.lab.data import datasets as data
 from experiments.lab.run import devices, processes, store
 from experiments.lab.run.errors import LabError
+from experiments.lab.run.progress import progress
 from experiments.lab.run.sweep import compile_groups, execute
-from experiments.lab.show.table import markdown
+from experiments.lab.show.table import markdown, show_markdown
 
 RESULTS = Path(__file__).parents[1] / "results"
 DEVICES = (1, 2, 4, 8)
@@ -41,7 +42,14 @@ CONFIG = dataclasses.replace(dead_neurons.Config(), seeds=2, steps=128, optimize
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """This benchmark's flags."""
     parser.add_argument(
-        "--rounds", type=int, default=3, help="how often each case is measured; default: %(default)s"
+        "--rounds", type=int, default=3, help="measurements of each case; default: %(default)s"
+    )
+    parser.add_argument(
+        "--devices",
+        type=int,
+        nargs="+",
+        default=DEVICES,
+        help="numbers of CPU devices; default: 1 2 4 8",
     )
     parser.add_argument(
         "--record", action="store_true", help="write experiments/benchmark/results/scaling.md and .json"
@@ -50,19 +58,17 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(flags: argparse.Namespace) -> None:
     """Measures the cases in turns, prints, and writes the results where asked."""
-    cases = {f"{count} device{'s' * (count > 1)}": (1, count) for count in DEVICES}
+    cases = {f"{count} device{'s' * (count > 1)}": (1, count) for count in flags.devices}
     cases["2 processes, 1 device each"] = (2, 1)
     rates: dict[str, list[float]] = {name: [] for name in cases}
     rows: dict[str, list[str]] = {name: [] for name in cases}
-    for number in range(flags.rounds):
-        for name, (count, each) in cases.items():
-            found = _measure(count, each)
-            rates[name].append(found["rate"])
-            rows[name].append(found["rows"])
-            print(
-                f"round {number + 1} of {flags.rounds}: {name}, {found['rate']:,.0f} network steps/s",
-                flush=True,
-            )
+    with progress("measurements", flags.rounds * len(cases)) as advance:
+        for _ in range(flags.rounds):
+            for name, (count, each) in cases.items():
+                found = _measure(count, each)
+                rates[name].append(found["rate"])
+                rows[name].append(found["rows"])
+                advance(1)
     results = {
         "command": "python -m experiments.benchmark scaling --record",
         "environment": devices.environment(),
@@ -70,7 +76,7 @@ def run(flags: argparse.Namespace) -> None:
         "rows_sha256": rows,
     }
     text = to_markdown(results)
-    print(text)
+    show_markdown(text)
     if flags.record:
         store.write(RESULTS / "scaling.json", store.dump(results, indent=2) + "\n")
         store.write(RESULTS / "scaling.md", text)
@@ -83,13 +89,16 @@ def to_markdown(results: dict[str, Any]) -> str:
     about, rates = results["environment"], results["rates"]
     one = statistics.median(next(iter(rates.values())))
     equal = _equal(results["rows_sha256"])
+    many = [name for name in rates if "process" not in name][-1]
     lines = [
         "# How the sweep scales",
         "",
+        f"The rows of all cases are {'equal to the byte' if equal else 'NOT equal'}, and {many} on {about['cores']} "
+        f"cores train {statistics.median(rates[many]) / one:.2f} times as many network steps a second as one device.",
+        "",
         f"`{results['command']}`, {about['date'][:10]}, {about['cores']} cores of {about['processor']}, "
         f"jax {about['packages']['jax']}, Python {about['python']}; medians over {len(next(iter(rates.values())))} "
-        "rounds in turns, without compilation. XLA has 8 threads in every case, which slows few devices on few cores. "
-        f"All rows are {'equal to the byte' if equal else 'NOT equal'}.",
+        "rounds in turns, without compilation. XLA has 8 threads in every case, which slows few devices on few cores.",
         "",
     ]
     rows = []

@@ -13,6 +13,7 @@ import dataclasses
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ from experiments.dead_neurons import experiment as dead_neurons
 from experiments.lab.data import batches
 from experiments.lab.data import datasets as data
 from experiments.lab.run import devices, store
+from experiments.lab.run.progress import progress
 from experiments.lab.run.sweep import compile_groups, execute
-from experiments.lab.show.table import markdown
+from experiments.lab.show.table import markdown, show_markdown
 
 RESULTS = Path(__file__).parents[1] / "results"
 COMMAND = "python -m experiments.benchmark widths --record"
@@ -39,10 +41,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         type=int,
         nargs="+",
         default=[32, 64, 128, 256, 512],
-        help="of the four hidden layers; default: %(default)s",
+        help="widths of the four hidden layers; default: %(default)s",
     )
     parser.add_argument(
-        "--rounds", type=int, default=5, help="how often each is measured; default: %(default)s"
+        "--rounds", type=int, default=5, help="measurements of each rate; default: %(default)s"
     )
     parser.add_argument(
         "--steps", type=int, default=256, help="training steps of a network; default: %(default)s"
@@ -56,25 +58,34 @@ def run(flags: argparse.Namespace) -> None:
     """Measures, prints, and writes the results where asked."""
     images = batches.images_of(data.load("embedded"))
     large = matrix_rate.candidates()
-    cases = []
-    for width in flags.widths:
-        cases.append(measure(width, flags.rounds, flags.steps, images, large))
-        print(
-            f"width {width}: {statistics.median(cases[-1]['sweep']):,.0f} network steps/s of the sweep",
-            flush=True,
-        )
+    with progress("rounds", len(flags.widths) * flags.rounds) as advance:
+        cases = [measure(width, flags.rounds, flags.steps, images, large, advance) for width in flags.widths]
     results = {"command": COMMAND, "environment": devices.environment(), "cases": cases}
     text = to_markdown(results)
-    print(text)
+    show_markdown(text)
     if flags.record:
         store.write(RESULTS / "widths.json", store.dump(results, indent=2) + "\n")
         store.write(RESULTS / "widths.md", text)
 
 
 def measure(
-    width: int, rounds: int, steps: int, images: batches.Images, large: dict[str, Any]
+    width: int,
+    rounds: int,
+    steps: int,
+    images: batches.Images,
+    large: dict[str, Any],
+    advance: Callable[[int], None],
 ) -> dict[str, Any]:
-    """All rates of one width, a value per round: network steps a second, and operations a second of the products."""
+    """All rates of one width, a value per round: network steps a second, and operations a second of the products.
+
+    Args:
+        width: units of each hidden layer.
+        rounds: number of rounds.
+        steps: training steps of a network.
+        images: data that the sweep trains on.
+        large: functions that measure the rate of large products, by name.
+        advance: function that is told of each round.
+    """
     config = dataclasses.replace(
         dead_neurons.Config(), hidden=(width,) * 4, optimizers=("adam",), seeds=rounds, steps=steps
     )
@@ -102,6 +113,7 @@ def measure(
                 for name, compiled in zip(_PEERS, (False, True), strict=False):
                     found[name].append(torch.one_process(seed, (), compiled=compiled))
                 found[_PEERS[2]].append(torch.one_per_core(seed, ()))
+            advance(1)
     if torch is not None:
         torch.close()
     operations = operations_per_network(config, images.train_images.shape[1], len(images.test_labels)) / steps
@@ -113,6 +125,8 @@ def to_markdown(results: dict[str, Any]) -> str:
     about, cases = results["environment"], results["cases"]
     lines = [
         "# How fast the sweep trains, by width",
+        "",
+        _answer(cases),
         "",
         f"`{results['command']}`, {about['date'][:10]}, {about['cores']} cores of {about['processor']}, "
         f"jax {about['packages']['jax']}, Python {about['python']}; medians over {len(cases[0]['sweep'])} rounds, in "
@@ -150,6 +164,18 @@ def to_markdown(results: dict[str, Any]) -> str:
     if not cases[0][_PEERS[0]]:
         lines += ["", NO_TORCH]
     return "\n".join(lines) + "\n"
+
+
+def _answer(cases: list[dict[str, Any]]) -> str:
+    ends = (cases[0], cases[-1])
+    if not cases[0][_PEERS[0]]:
+        rates = [f"{statistics.median(case['sweep']):,.0f} at width {case['width']}" for case in ends]
+        return f"The sweep trains {' and '.join(rates)}, in network steps a second."
+    first, last = (statistics.median(_ratios(case["sweep"], case[_PEERS[0]])) for case in ends)
+    return (
+        f"The sweep trains {first:.1f} times as many network steps a second as PyTorch eager in one process at width "
+        f"{ends[0]['width']}, and {last:.1f} times as many at width {ends[1]['width']}."
+    )
 
 
 def _ratios(first: list[float], second: list[float]) -> list[float]:
