@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import ast
 import json
+import sys
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.lab.run import interrupt
+from experiments.lab.run.errors import LabError
 
 
 def experiments() -> dict[str, str]:
@@ -33,16 +37,25 @@ def took(name: str) -> str:
     return f"{minutes} on {noted['cores']} cores"
 
 
-def main() -> None:
-    """Prints a line for each experiment, and what its recorded run took."""
+def main(arguments: Sequence[str] = ()) -> None:
+    """Prints each experiment with its question, and what its recorded run took.
+
+    Raises:
+        LabError: an argument is given, other than a request for help.
+    """
     found = experiments()
-    width, longest = max(map(len, found)), max(map(len, found.values()))
+    if wrong := [word for word in arguments if word not in {"-h", "--help"}]:
+        name = wrong[0] if wrong[0] in {*found, "claims", "benchmark"} else "dead_neurons"
+        raise LabError(
+            f"python -m experiments takes no argument, got {wrong[0]}: give python -m experiments.{name}, for example."
+        )
     for name, line in found.items():
-        print(f"{name:<{width}}  {line:<{longest}}  {took(name)}".rstrip())
-    print("\npython -m experiments.NAME --help says more of one, and with --smoke it runs in seconds.")
-    print("python -m experiments.claims judges what is said of LeakyReLU by the recorded runs.")
-    print("python -m experiments.benchmark measures speed and memory.")
+        print(f"{name}, {took(name)}" if took(name) else name)
+        print(textwrap.fill(line, 80, initial_indent="    ", subsequent_indent="    "))
+    print("\nGive python -m experiments.NAME: --help explains one, --smoke takes seconds.")
+    print("python -m experiments.claims      judges common claims by the recorded runs")
+    print("python -m experiments.benchmark   measures speed and memory")
 
 
 if __name__ == "__main__":
-    interrupt.enter(main)
+    interrupt.enter(lambda: main(sys.argv[1:]))

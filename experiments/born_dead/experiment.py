@@ -1,13 +1,13 @@
 """How likely is a network to be dead before it is trained?
 
-Draws very many random networks (He normal weights, zero biases) and counts those whose output is the same for every
-input, and those that lose one given input, over width, depth, input dimension and activation; beside the exact
-formulas and bounds of Lu et al. All depths of a width are seen in one pass, as the layers of one deep network. In
-input dimensions 1 and 2 all inputs decide whether a network is constant, in more dimensions sampled ones.
+Draws very many random networks (He normal weights, zero biases) over width, depth, input dimension and activation. It
+counts those whose output is the same for every input and those that lose one given input, and compares the counts with
+the exact formulas and bounds of Lu et al. One pass through a deep network gives all depths of a width, as its layers.
+Whether a network is constant is decided over all inputs in dimensions 1 and 2, and over sampled inputs in more.
 
     python -m experiments.born_dead --smoke                           a few seconds
     python -m experiments.born_dead                                   the default: 10^6 networks per cell, minutes
-    python -m experiments.born_dead --widths 8 --depths 20 --input-dims 3 --networks 100000
+    python -m experiments.born_dead --widths 8 --depths 20 --input-dims 3
     python -m experiments.born_dead --full                            more widths, dimensions and depths
 
 References:
@@ -51,7 +51,7 @@ class Config(Flags):
     """Layers with weights: depth 10 has 9 hidden layers."""
 
     input_dims: Several[Count] = (1, 2)
-    """Numbers in an input."""
+    """Dimensions of the input."""
 
     negative_slopes: Several[Finite] = (0.0, 0.01)
     """The slopes of LeakyReLU; 0 is ReLU."""

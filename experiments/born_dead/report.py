@@ -11,7 +11,7 @@ from experiments.lab.run.experiment import Outcome, write_up
 from experiments.lab.run.settings import Flags
 from experiments.lab.run.store import Record
 from experiments.lab.show import plots
-from experiments.lab.show.table import Table
+from experiments.lab.show.table import Table, listed
 
 TITLE = "How likely is a network to be dead before it is trained?"
 TOLERANCE = 0.003  # of a share, from an exact or a published one
@@ -46,6 +46,7 @@ def report(config: Flags, outcome: Outcome) -> None:
         config,
         outcome,
         title=TITLE,
+        answer=answer(cells),
         lead=lead,
         tables=[verdicts(cells), main_table(cells)],
         figures=[
@@ -58,6 +59,21 @@ def report(config: Flags, outcome: Outcome) -> None:
                 lambda: over_depth(cells),
             )
         ],
+    )
+
+
+def answer(cells: Sequence[Record]) -> str:
+    """The probability at depth 10 on one input, the published case, by width."""
+    shares = {
+        cell["width"]: f"{cell['born_dead']:.3f} at width {cell['width']}"
+        for cell in cells
+        if cell["negative_slope"] == 0 and cell["input_dim"] == 1 and cell["depth"] == 10
+    }
+    if not shares:
+        return ""
+    return (
+        "A ReLU network of depth 10 with one input is dead before training with probability "
+        f"{listed([shares[width] for width in sorted(shares)])}."
     )
 
 

@@ -1,1 +1,1 @@
-"""What is said of LeakyReLU, and what the recorded runs say to it."""
+"""Common claims about LeakyReLU, and what the recorded runs show."""

@@ -29,7 +29,7 @@ class Comparison(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """What is said.
+    """A claim about LeakyReLU.
 
     Attributes:
         sentence: sentence as it is said.

@@ -1,8 +1,8 @@
-"""What is said of LeakyReLU, and what the recorded runs say to it.
+"""Common claims about LeakyReLU, and what the recorded runs show.
 
-Reads the recorded rows of the experiments, takes for each sentence the differences between leaky networks and ReLU
-networks of the same seed as the experiments' own reports give them, and writes claims.md and claims.html: the test,
-the effect with its interval, and the verdict. There is no verdict without the rows.
+Reads the recorded rows of the experiments and takes for each claim the differences between leaky networks and ReLU
+networks of the same seed, as the experiments' own reports give them. It writes claims.md and claims.html: the test, the
+effect with its interval, and the verdict. Without the rows there is no verdict.
 """
 
 from __future__ import annotations

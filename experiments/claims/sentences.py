@@ -1,4 +1,4 @@
-"""What is said of LeakyReLU, each sentence with the comparisons that decide it.
+"""Common claims about LeakyReLU, each with the comparisons that decide it.
 
 The runs, the measures and the intervals are those of the experiments' own reports; none is left out for what it gave.
 """
@@ -21,6 +21,8 @@ from experiments.lab.run.store import Record
 from experiments.learning_rate_map import report as learning_rate_map
 from experiments.object_detection import report as object_detection
 from experiments.plasticity import report as plasticity
+from experiments.reinforcement_learning import report as reinforcement_learning
+from experiments.remedies import report as remedies
 
 
 class Source(NamedTuple):
@@ -86,6 +88,8 @@ RUNS = {
     "object_detection": Source("object_detection", lambda rows, _: object_detection.runs_of(rows)),
     "collapse": Source("collapse", lambda rows, _: collapse.runs_of(rows)),
     "plasticity": Source("plasticity", lambda rows, _: plasticity.runs_of(rows)),
+    "remedies": Source("remedies", lambda rows, _: remedies.runs_of(rows)),
+    "reinforcement_learning": Source("reinforcement_learning", reinforcement_learning.runs_of),
     "signal_gain": Source("signal_gain", _gain),
     "gan_modes": Source("gan_modes", lambda rows, _: gan_modes.runs_of(rows)),
     "gan_images": Source("gan_images", lambda rows, _: gan_images.runs_of(rows)),
@@ -129,7 +133,10 @@ _BOXES = tuple(
 CLAIMS = (
     Claim(
         "It prevents neuron death.",
-        (_compare("learning_rate_map", learning_rate_map.MEASURES["never_active"], _SLOPES),),
+        (
+            _compare("learning_rate_map", learning_rate_map.MEASURES["never_active"], _SLOPES),
+            _compare("reinforcement_learning", reinforcement_learning.NEVER_ACTIVE, _CLASSIFIER),
+        ),
         "that the activation itself stops no gradient is true by definition",
     ),
     Claim(
@@ -144,6 +151,10 @@ CLAIMS = (
             _compare("plasticity", plasticity.MEASURES["accuracy"], _CLASSIFIER),
         ),
         "that its own derivative is never 0 is true by definition",
+    ),
+    Claim(
+        "It keeps a network able to learn, task after task.",
+        (_compare("remedies", remedies.MEASURES["accuracy"], {**_CLASSIFIER, "prelu": "PReLU"}),),
     ),
     Claim(
         "It avoids the saturation of gradients.",

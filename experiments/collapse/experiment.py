@@ -3,7 +3,7 @@
 Trains many networks of 10 layers and a few units each on functions of one variable and sorts them by what they have
 learned: collapsed ones output the mean of the function everywhere, half-trained ones follow it in a part, trained ones
 follow it. Networks of one seed begin with the same weights whatever their slope. Long after ReLU networks have settled,
-leaky ones still leave the collapse one by one, so that each is evaluated on the way too.
+leaky ones still leave the collapse one by one, so every network is also evaluated on the way.
 
     python -m experiments.collapse --smoke                            a few seconds
     python -m experiments.collapse                                    the default: 1000 seeds, minutes
@@ -58,7 +58,7 @@ class Config(Flags):
     A folder that holds a run of other settings is refused, not overwritten."""
 
     seeds: Count = 1000
-    """Networks, of seed 0, 1, 2, ..., per combination."""
+    """Number of networks, with the seeds 0, 1, 2, ..., per combination."""
 
     steps: Count = 10_000
     """Training steps, of Adam on all points; the networks are evaluated after a tenth and three tenths of them too."""
@@ -88,7 +88,7 @@ class Config(Flags):
     """Networks that are trained side by side."""
 
     @property
-    def looks(self) -> list[int]:
+    def evaluations(self) -> list[int]:
         """Steps after which the networks are evaluated; the last is the end."""
         return sorted({max(1, self.steps // 10), max(1, 3 * self.steps // 10), self.steps})
 
@@ -107,7 +107,7 @@ class Block(NamedTuple):
 
 
 class Fate(NamedTuple):
-    """Measures of each network of a block, before training and at each evaluation: (1 + looks, networks).
+    """Measures of each network of a block, before training and at each evaluation: (1 + evaluations, networks).
 
     Attributes:
         explained: the share of the function's variance that the output explains; below 0 where it is worse than the
@@ -148,12 +148,15 @@ def train(
         constant = jnp.ptp(output, axis=0) <= 1e-5 * jnp.abs(output).max(0)
         return Fate(explained_share(output, y), constant)
 
-    def until_next_look(carry: tuple[Any, Any], span: tuple[Array, Array]) -> tuple[tuple[Any, Any], Fate]:
+    def until_next_evaluation(
+        carry: tuple[Any, Any], span: tuple[Array, Array]
+    ) -> tuple[tuple[Any, Any], Fate]:
         carry = lax.fori_loop(*span, step, carry)
         return carry, fate(carry[0])
 
-    looks = jnp.array([0, 0, *config.looks])
-    return lax.scan(until_next_look, (params, rule.init(params)), (looks[:-1], looks[1:]))[1]
+    steps = jnp.array([0, 0, *config.evaluations])
+    _, fates = lax.scan(until_next_evaluation, (params, rule.init(params)), (steps[:-1], steps[1:]))
+    return fates
 
 
 def groups_of(config: Config) -> list[Group]:

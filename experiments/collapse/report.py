@@ -10,7 +10,7 @@ from experiments.collapse.narrow_networks import INITIALISATIONS
 from experiments.lab.analysis import Cell, Estimate, Finding, Measure, Runs, binomial, last
 from experiments.lab.run.experiment import Outcome, write_up
 from experiments.lab.show import plots
-from experiments.lab.show.table import Table, verdict_table
+from experiments.lab.show.table import Table, listed, verdict_table
 
 TITLE = "How often does a deep and narrow network collapse in training?"
 FUNCTION_NAMES = {"abs": "|x|", "sine": "x sin 5x", "step": "1 for x > 0, plus 0.2 sin 5x"}
@@ -38,6 +38,7 @@ def report(config: Any, outcome: Outcome) -> None:
         config,
         outcome,
         title=TITLE,
+        answer=answer(runs),
         lead=lead,
         tables=[verdicts(runs), main_table(runs), evaluations_table(config, runs)],
         figures=[
@@ -59,6 +60,17 @@ def runs_of(records: Any) -> Runs:
     order = list(FUNCTION_NAMES)
     runs.cells.sort(key=lambda cell: (order.index(cell[0]), cell[1] != "he", cell[2]))
     return runs
+
+
+def answer(runs: Runs) -> str:
+    """The shares of networks that collapse on the first function from the first initialisation."""
+    first = [cell for cell in runs.cells if cell[:2] == runs.cells[0][:2]]
+    shares = [
+        f"{share(runs.of_cell(cell), 'end', 'collapsed').format(100)} % with {plots.activation_name(cell[2])}"
+        for cell in first
+    ]
+    function, initialisation = FUNCTION_NAMES[first[0][0]], INITIALISATIONS[first[0][1]]
+    return f"Of the networks that learn {function} ({initialisation} initialisation), {listed(shares)} collapsed."
 
 
 def share(records: pd.DataFrame, name: str, value: Any = True) -> Estimate:
@@ -125,7 +137,7 @@ def evaluations_table(config: Any, runs: Runs) -> Table:
         lines.append([*_names(cell), *(binomial(sum(one), len(one)).format(100) for one in some)])
     return Table(
         "Collapsed after so many steps, % of networks",
-        [*_COMBINATION, *(f"{look:,}\nsteps" for look in config.looks)],
+        [*_COMBINATION, *(f"{steps:,}\nsteps" for steps in config.evaluations)],
         lines,
         text_columns=3,
         sections=len(runs.arms),

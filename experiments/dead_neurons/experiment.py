@@ -6,7 +6,7 @@ seed begin with the same weights and see the same batches whatever their activat
 pair by pair. It prints a table, and leaves the rows, the plots and a page that shows them in the folder --out. A run
 that was stopped goes on when the same command is given again.
 
-    python -m experiments.dead_neurons --smoke                        a few seconds, to see that all works
+    python -m experiments.dead_neurons --smoke                        a few seconds, to see that everything works
     python -m experiments.dead_neurons                                the default: under a minute on two cores
     python -m experiments.dead_neurons --seeds 20 --out runs/mine     more seeds, narrower intervals
     python -m experiments.dead_neurons --full                         all 70,000 images; half an hour or more
@@ -70,7 +70,7 @@ class Config(Flags):
     """The slopes of LeakyReLU to compare; 0 is ReLU."""
 
     optimizers: Several[Literal["sgd", "adam"]] = ("sgd", "adam")
-    """sgd has momentum 0.9."""
+    """Optimisers to compare; sgd has momentum 0.9."""
 
     learning_rates: Distinct[Positive] = ()
     """Learning rates for every optimiser.
@@ -102,7 +102,7 @@ class History(NamedTuple):
 
     Attributes:
         loss: mean cross-entropy on the probe set, the test images, (records,).
-        train_loss: mean loss of the batches since the last record, (records,); NaN at step 0.
+        train_loss: mean loss of the batches since the last record, (records,); 0 at step 0, before any.
         test_accuracy: share of the test images that are classified correctly, (records,).
         layers: measures by name, (records, layers) each; NaN in a layer with a value that is not finite.
     """
@@ -143,7 +143,7 @@ def train(run: Run, images: batches.Images, *, config: Config, optimizer: str) -
         )
         record = History(
             loss=losses.mean(),
-            train_loss=total / (last - first),
+            train_loss=total / jnp.maximum(last - first, 1).astype(jnp.float32),
             test_accuracy=(logits.argmax(-1) == images.test_labels).mean(),
             layers=measures_of(census),
         )
@@ -183,10 +183,12 @@ def to_records(optimizer: str, config: Config, run: Run, history: History) -> li
     records = []
     for place, step in enumerate(recorded_steps(config.steps)):
         layers = layers_to_json({name: np.asarray(values[place]) for name, values in history.layers.items()})
-        figures = {
+        figures: dict[str, float | None] = {
             name: store.number(getattr(history, name)[place])
             for name in ("loss", "train_loss", "test_accuracy")
         }
+        if step == 0:
+            figures["train_loss"] = None
         records.append({**head, "step": step, "diverged": not finite[: place + 1].all(), **figures, **layers})
     return records
 

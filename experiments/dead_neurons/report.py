@@ -11,7 +11,7 @@ from experiments.dead_neurons import plots as dead_neurons_plots
 from experiments.lab.analysis import Measure, Runs, change, last, share
 from experiments.lab.run.experiment import Outcome, write_up
 from experiments.lab.show import plots
-from experiments.lab.show.table import Table
+from experiments.lab.show.table import Table, listed
 
 TITLE = "How many neurons die under ReLU and LeakyReLU?"
 
@@ -50,7 +50,7 @@ def main_table(runs: Runs, hidden: Sequence[int], samples: int) -> Table:
     step = runs.records["step"].max()
     return Table(
         f"After {step:,} steps: % of the {sum(hidden)} hidden units, mean ± 95 % interval over {runs.seeds}",
-        ["learning\nrate", "activation", *MEASURES, "diver-\nged"],
+        ["learning\nrate", "activation", *MEASURES, "diverged"],
         lines,
         text_columns=2,
         sections=len(runs.arms),
@@ -80,7 +80,7 @@ def paired_table(runs: Runs) -> Table | None:
         return None
     return Table(
         "Difference from ReLU in percentage points, paired by seed: same start, same batches; * shown",
-        ["optimizer, rate", "activation", *(one.name for one in _COMPARED), "pairs"],
+        ["optimiser, rate", "activation", *(one.name for one in _COMPARED), "pairs"],
         lines,
         text_columns=2,
         sections=len(runs.arms) - 1,
@@ -89,6 +89,24 @@ def paired_table(runs: Runs) -> Table | None:
             "difference is shown where its interval leaves out 0."
         ],
     )
+
+
+def answer(runs: Runs) -> str:
+    """The shares of never-active units where ReLU has most of them."""
+    measure = MEASURES["never\nactive"]
+    of_relu = {cell: runs.mean(cell, measure).mean for cell in runs.cells if cell[-1] == runs.baseline}
+    if not of_relu:
+        return ""
+    worst = max(
+        of_relu, key=lambda cell: (of_relu[cell] == of_relu[cell], of_relu[cell])
+    )  # NaN is no maximum
+    shares = [
+        f"{measure.text(runs.mean(cell, measure))} % with {plots.activation_name(cell[-1])}"
+        for cell in ((*worst[:-1], slope) for slope in runs.arms)
+        if runs.mean(cell, measure).values
+    ]
+    where = f"With {plots.OPTIMIZERS[worst[0]]} at {worst[1]:g}, where ReLU loses most units"
+    return f"{where}, the share of never-active units was {listed(shares)}." if shares else ""
 
 
 def report(config: Any, outcome: Outcome, source: str, samples: int) -> None:
@@ -107,6 +125,7 @@ def report(config: Any, outcome: Outcome, source: str, samples: int) -> None:
         config,
         outcome,
         title=TITLE,
+        answer=answer(runs),
         lead=lead,
         tables=[table, *([paired] if paired else [])],
         figures=dead_neurons_plots.figures(runs, config.hidden, samples),

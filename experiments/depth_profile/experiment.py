@@ -55,7 +55,7 @@ class Config(Flags):
     A folder that holds a run of other settings is refused, not overwritten."""
 
     seeds: Count = 10
-    """Networks, of seed 0, 1, 2, ..., per combination."""
+    """Number of networks, with the seeds 0, 1, 2, ..., per combination."""
 
     steps: Annotated[int, Field(ge=0)] = 300
     """Training steps of each network; 0 trains none."""
@@ -67,7 +67,8 @@ class Config(Flags):
     """uniform: +-1/sqrt(fan_in) for weights and biases; he: variance 2/fan_in; leaky_he: 2/((1 + a^2) fan_in)."""
 
     negative_slopes: Several[Finite] = (0.0, 0.01, 0.2)
-    """The slopes of LeakyReLU; 0 is ReLU. leaky_he with slope 0 is he, and left out where he is there."""
+    """The slopes of LeakyReLU; 0 is ReLU. leaky_he with slope 0 equals he, and is left out if he is
+    compared too."""
 
     hidden: Widths = (256, 256, 256, 256, 256, 128, 128, 128, 128, 128)
     """The widths of the hidden layers."""

@@ -12,7 +12,7 @@ from experiments.lab.analysis import Estimate, Finding, Measure, Runs, first, la
 from experiments.lab.nets.initialisations import NAMES
 from experiments.lab.run.experiment import Outcome, write_up
 from experiments.lab.show import plots
-from experiments.lab.show.table import Table, verdict_table
+from experiments.lab.show.table import Table, listed, verdict_table
 
 TITLE = "In which layers are units dead, before training and after?"
 CHANCE = math.log(10)  # the loss of ten equal probabilities
@@ -38,6 +38,7 @@ def report(config: Any, outcome: Outcome, source: str, samples: int) -> None:
         config,
         outcome,
         title=TITLE,
+        answer=answer(runs),
         lead=lead,
         tables=[verdicts(runs), main_table(runs)],
         figures=[
@@ -75,6 +76,18 @@ _COLUMNS = {
 def runs_of(records: Any) -> Runs:
     """The runs, compared by slope with ReLU under the same initialisation."""
     return Runs(records, "negative_slope", ("initialisation",))
+
+
+def answer(runs: Runs) -> str:
+    """The share of ReLU's units that are never active before training, by initialisation."""
+    shares = [
+        f"{BEFORE.text(runs.mean(cell, BEFORE))} % with {NAMES[cell[0]]} initialisation"
+        for cell in runs.cells
+        if cell[-1] == runs.baseline
+    ]
+    if not shares:
+        return ""
+    return f"Of ReLU's units in the deep layers, {listed(shares)} are never active before training."
 
 
 def verdicts(runs: Runs) -> Table:

@@ -8,10 +8,10 @@ judges the generated ones.
     python -m experiments.gan_images --smoke                          seconds, on scikit-learn's digits
     python -m experiments.gan_images                                  the default: minutes
     python -m experiments.gan_images --normalisations none --seeds 20   narrower intervals
-    python -m experiments.gan_images --full                           all images of 28 x 28, wider; a GPU's work
+    python -m experiments.gan_images --full                           all images of 28 x 28, wider; for a GPU
 
-Other than in DCGAN: images are grey and small, so that each network has two convolutions and not four; both players
-step at once, on the same batch; weights, optimiser and slope 0.2 are DCGAN's.
+Two things differ from DCGAN: the images are grey and small, so that each network has two convolutions in place of four,
+and both players step at once, on the same batch. Weights, optimiser and slope 0.2 are DCGAN's.
 
 References:
     Radford, Metz and Chintala: Unsupervised representation learning with deep convolutional generative adversarial
@@ -61,7 +61,7 @@ class Config(Flags):
     A folder that holds a run of other settings is refused, not overwritten."""
 
     seeds: Count = 4
-    """Pairs of networks, of seed 0, 1, 2, ..., per combination."""
+    """Number of pairs of networks, with the seeds 0, 1, 2, ..., per combination."""
 
     steps: Count = 1200
     """Training steps, each of both players at once."""
@@ -87,15 +87,15 @@ class Config(Flags):
     samples: Annotated[int, Field(ge=36)] = 1000
     """Generated images of each evaluation."""
 
-    looks: Count = 10
+    evaluations: Count = 10
     """How many times the networks are evaluated during training, not counting the evaluation before it."""
 
     judge_epochs: Count = 10
     """Passes over the real images in training the classifier that judges."""
 
     def __post_init__(self) -> None:
-        if self.steps % self.looks:
-            raise LabError(f"--steps is {self.steps}: give a multiple of --looks, {self.looks}.")
+        if self.steps % self.evaluations:
+            raise LabError(f"--steps is {self.steps}: give a multiple of --evaluations, {self.evaluations}.")
         if self.arms[0] != "relu":
             raise LabError(f"--arms is {self.arms}: begin with relu, which the others are compared with.")
 
@@ -107,7 +107,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "data": "digits",
         "width": 4,
         "samples": 100,
-        "looks": 2,
+        "evaluations": 2,
         "judge_epochs": 2,
     },
     "full": {"seeds": 10, "steps": 50_000, "side": 28, "width": 64, "batch_size": 128, "samples": 10_000},
@@ -135,7 +135,7 @@ def groups_of(config: Config, side: int, judge: Judge) -> list[Loop]:
                 functools.partial(image_gan.initialise, setup=setup),
                 functools.partial(image_gan.step, setup=setup),
                 functools.partial(image_gan.evaluate, setup=setup),
-                [place * config.steps // config.looks for place in range(config.looks + 1)],
+                [place * config.steps // config.evaluations for place in range(config.evaluations + 1)],
                 [Run(np.float32(SLOPES[arm]), np.uint32(seed)) for seed, arm in table],
                 functools.partial(to_records, config, normalisation, judge),
             )
@@ -149,7 +149,7 @@ def to_records(
     """A record for each evaluation of a pair; the last one of seed 0 keeps images."""
     arm = next(name for name, slope in SLOPES.items() if np.float32(slope) == run.negative_slope)
     records: list[store.Record] = []
-    steps = config.steps // config.looks
+    steps = config.steps // config.evaluations
     for place, seen in enumerate(life):
         before = life[place - 1] if place else seen
         norms, losses = (
@@ -181,7 +181,7 @@ def to_records(
                 f"{player}_gradient": store.number(norms[who], 5) if place else None,
                 f"{player}_gradient_deviation": store.number(np.sqrt(variance[who]), 5) if place else None,
             }
-        if place == config.looks and run.seed == 0 and finite:
+        if place == config.evaluations and run.seed == 0 and finite:
             grey = np.rint((seen.images + 1) * 127.5).astype(np.uint8)
             record["images"] = [image.tobytes().hex() for image in grey]
         records.append(record)

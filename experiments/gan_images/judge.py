@@ -14,6 +14,7 @@ from jax import Array
 
 from experiments.gan_images.frechet import Moments, frechet_distance, moments
 from experiments.lab.data.batches import shuffled_epochs
+from experiments.lab.run.progress import progress
 from experiments.lab.run.sweep import CPU_OPTIONS
 
 FEATURES = 32
@@ -94,8 +95,10 @@ def train_judge(
     params = model.init(start_key, jnp.asarray(train[:1]))["params"]
     state = rule.init(params)
     steps = epochs * (len(train) // _BATCH)
-    for chosen in np.asarray(shuffled_epochs(order_key, len(train), steps, _BATCH)):
-        params, state = compiled(params, state, train[chosen], labels[chosen])
+    with progress("steps of the judge's training", steps) as advance:
+        for chosen in np.asarray(shuffled_epochs(order_key, len(train), steps, _BATCH)):
+            params, state = compiled(params, state, train[chosen], labels[chosen])
+            advance(1)
 
     seen = jax.jit(lambda x: model.apply({"params": params}, x), compiler_options=options)
     real = moments(

@@ -9,7 +9,7 @@ from experiments.gan_images.judge import Judge
 from experiments.gan_images.plots import changes_plot, over_steps, pictures_plot
 from experiments.lab.analysis import Measure, Runs, last, second_half, spread
 from experiments.lab.run.experiment import Outcome, write_up
-from experiments.lab.show.table import Table
+from experiments.lab.show.table import Table, answer_of
 
 TITLE = "Does LeakyReLU in the discriminator make a GAN on images better or steadier?"
 ARM_NAMES = {"relu": "ReLU", "leaky_0.01": "leaky 0.01", "leaky_0.2": "leaky 0.2"}
@@ -72,6 +72,9 @@ def report(config: Any, outcome: Outcome, judge: Judge, source: str, real: Any) 
         config,
         outcome,
         title=TITLE,
+        answer=answer_of(
+            runs, MEASURES["frechet"], lambda cell: f"{ARM_NAMES[cell[-1]]}, {SETTING_NAMES[cell[0]]}"
+        ),
         lead=lead,
         tables=[changes_table(runs), main_table(runs), players_table(runs)],
         figures=[

@@ -1,19 +1,19 @@
 """Does LeakyReLU keep a generative adversarial network from losing modes?
 
-Trains generator and discriminator on Gaussians on a ring and on a grid, with the activation of the one and of the
-other varied apart: the other player stays with ReLU, and both networks of one seed begin with the same weights and see
-the same samples whatever their slopes. Counts modes and samples of high quality over training.
+Trains a generator and a discriminator on Gaussians on a ring and on a grid, with a slope in one of the players or in
+both; a player without one keeps ReLU. The networks of one seed begin with the same weights and see the same samples
+whatever their slopes. Modes and samples of high quality are counted over training.
 
     python -m experiments.gan_modes --smoke                           a few seconds
     python -m experiments.gan_modes                                   the default: minutes
     python -m experiments.gan_modes --mixtures ring --seeds 50        one mixture, narrower intervals
-    python -m experiments.gan_modes --full                            the published scale; an accelerator's work
+    python -m experiments.gan_modes --full                            the published scale; for a GPU
 
 The mixtures, the measures, the batch, the noise, the generator's batch normalisation, its running mean, the losses,
-the simultaneous steps and the first optimiser are those of PacGAN's code for its plain GAN. Other than there: the
-discriminator's units are ReLUs or leaky ReLUs, and not the maximum of five linear pieces, because the activation is
-what is varied; weights begin with He's variance and not at a standard deviation of 0.02, which leaves no signal to a
-narrow network without normalisation; every batch is drawn anew and not from 100,000 stored samples. The default is
+the simultaneous steps and the first optimiser are those of PacGAN's code for its plain GAN. Three things differ. The
+discriminator's units are ReLUs or leaky ReLUs in place of the maximum of five linear pieces, because the activation is
+what is varied. Weights begin with He's variance in place of a standard deviation of 0.02, which leaves no signal to a
+narrow network without normalisation. Every batch is drawn anew, not from 100,000 stored samples. The default is
 narrower and an eightieth as long; `--full` has the published widths and steps: four hidden layers of 400 units in the
 generator, as in the code, and three of 200 in the discriminator.
 
@@ -70,7 +70,7 @@ class Config(Flags):
     A folder that holds a run of other settings is refused, not overwritten."""
 
     seeds: Count = 10
-    """Pairs of networks, of seed 0, 1, 2, ..., per combination."""
+    """Number of pairs of networks, with the seeds 0, 1, 2, ..., per combination."""
 
     steps: Count = 5000
     """Training steps, each of both players at once."""
@@ -89,7 +89,7 @@ class Config(Flags):
         "generator_0.2",
         "both_0.2",
     )
-    """Who has which slope; the player that is not named has ReLU. relu is what the others are compared with."""
+    """Which player has which slope; a player that is not named has ReLU. relu is what the others are compared with."""
 
     generator: Widths = (64, 64)
     """The widths of the generator's hidden layers."""
@@ -103,12 +103,12 @@ class Config(Flags):
     samples: Count = 2500
     """Generated samples of each evaluation, on which modes are counted."""
 
-    looks: Count = 20
+    evaluations: Count = 20
     """How many times the networks are evaluated during training, not counting the evaluation before it."""
 
     def __post_init__(self) -> None:
-        if self.steps % self.looks:
-            raise LabError(f"--steps is {self.steps}: give a multiple of --looks, {self.looks}.")
+        if self.steps % self.evaluations:
+            raise LabError(f"--steps is {self.steps}: give a multiple of --evaluations, {self.evaluations}.")
         if self.arms[0] != "relu":
             raise LabError(f"--arms is {self.arms}: begin with relu, which the others are compared with.")
 
@@ -117,7 +117,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "smoke": {
         "seeds": 3,
         "steps": 200,
-        "looks": 2,
+        "evaluations": 2,
         "generator": (16,),
         "discriminator": (16, 16),
         "samples": 500,
@@ -138,7 +138,7 @@ def groups_of(config: Config) -> list[Group]:
         config.discriminator,
         config.batch_size,
         config.steps,
-        config.looks,
+        config.evaluations,
         config.samples,
     )
     return [
@@ -171,12 +171,12 @@ def to_records(config: Config, mixture: str, run: Run, life: Evaluation) -> list
             "discriminator_slope": store.number(run.discriminator_slope),
             "generator_slope": store.number(run.generator_slope),
             "seed": int(run.seed),
-            "step": place * config.steps // config.looks,
+            "step": place * config.steps // config.evaluations,
             **{name: store.number(value[place], 5) for name, value in values.items()},
             "diverged": not bool(finite[: place + 1].all()),
-            **({"samples": shown} if shown and place == config.looks else {}),
+            **({"samples": shown} if shown and place == config.evaluations else {}),
         }
-        for place in range(config.looks + 1)
+        for place in range(config.evaluations + 1)
     ]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from experiments.gan_modes.plots import changes_plot, over_steps, scatter
 from experiments.lab.analysis import Finding, Measure, Runs, last, second_half, swing
 from experiments.lab.run.experiment import Outcome, write_up
-from experiments.lab.show.table import Table, verdict_table
+from experiments.lab.show.table import Table, answer_of, verdict_table
 
 TITLE = "Does LeakyReLU keep a generative adversarial network from losing modes?"
 ARM_NAMES = {
@@ -73,13 +73,18 @@ def report(config: Any, outcome: Outcome) -> None:
         "after pilots with other seeds (1000 and 1001), before this run.",
         f"D: discriminator, hidden layers {_widths(config.discriminator)}; G: generator, {_widths(config.generator)}, "
         f"with batch normalisation. {config.steps:,} steps of both at once, batch {config.batch_size}, {config.seeds} "
-        f"seeds; evaluated {config.looks} times on n = {config.samples:,} generated samples.",
+        f"seeds; evaluated {config.evaluations} times on n = {config.samples:,} generated samples.",
     ]
     write_up(
         "gan_modes",
         config,
         outcome,
         title=TITLE,
+        answer=answer_of(
+            runs,
+            MEASURES["late_modes"],
+            lambda cell: f"{ARM_NAMES[cell[-1]]} on the {cell[0]} ({cell[1]} optimiser)",
+        ),
         lead=lead,
         tables=[verdicts(runs), counts_table(runs), differences_table(runs), means_table(runs)],
         figures=[

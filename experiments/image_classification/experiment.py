@@ -7,7 +7,7 @@ batches. Channels are counted by the census of the model as it is.
     python -m experiments.image_classification --smoke                      seconds, on scikit-learn's digits
     python -m experiments.image_classification                              the default: minutes
     python -m experiments.image_classification --data cifar-10-batches-bin  CIFAR-10, its binary version
-    python -m experiments.image_classification --full                       all images, larger networks; a GPU's work
+    python -m experiments.image_classification --full                       all images, larger networks; for a GPU
 
 References:
     Xu, Wang, Chen and Li: Empirical evaluation of rectified activations in convolution network, arXiv:1505.00853.
@@ -48,7 +48,7 @@ Activation = Literal["relu", "leaky_0.01", "leaky_0.2", "prelu"]
 SLOPES = {"relu": 0.0, "leaky_0.01": 0.01, "leaky_0.2": 0.2, "prelu": INITIAL_SLOPE}
 # On another seed 0.05 suited ReLU in all three networks better than 0.2, which killed the one without normalisation.
 LEARNING_RATES: dict[str, tuple[float, ...]] = {"cnn": (0.05, 0.2), "cnn_norm": (0.05,), "resnet": (0.05,)}
-_LOOKS = 4
+_EVALUATIONS = 4
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Config(Flags):
     A folder that holds a run of other settings is refused, not overwritten."""
 
     seeds: Count = 5
-    """Networks, of seed 0, 1, 2, ..., per combination."""
+    """Number of networks, with the seeds 0, 1, 2, ..., per combination."""
 
     steps: Count = 500
     """Training steps."""
@@ -73,7 +73,8 @@ class Config(Flags):
     """cnn: six 3x3 convolutions; cnn_norm: with batch normalisation; resnet: three residual blocks, normalised."""
 
     activations: Several[Activation] = ("relu", "leaky_0.01", "leaky_0.2", "prelu")
-    """relu must be among them: the others are compared with it. prelu: each channel learns its slope, from 0.25."""
+    """Activations to compare, each with relu, which must be among them.
+    prelu: each channel learns its slope, from 0.25."""
 
     width: Count = 16
     """Channels of the first stage; each of the two after it has twice as many."""
@@ -82,11 +83,11 @@ class Config(Flags):
     """Images per training step."""
 
     learning_rates: Distinct[Positive] = ()
-    """At the start, of stochastic gradient descent with momentum 0.9; it falls to 0 as a cosine.
-    Without it 0.05 for all networks, and for cnn 0.2 too."""
+    """Initial learning rates of stochastic gradient descent with momentum 0.9; each falls to 0 as a cosine.
+    By default 0.05 for all networks, and for cnn also 0.2."""
 
     target_loss: Positive = 0.6
-    """The smoothed training loss whose first reaching is timed."""
+    """Smoothed training loss; the steps until a network reaches it are recorded."""
 
     def __post_init__(self) -> None:
         if "relu" not in self.activations:
@@ -118,9 +119,9 @@ def network_of(network: str, config: Config, *, learned: bool) -> nn.Module:
     return PlainCNN(network == "cnn_norm", learned, tuple((width, width) for width in widths))
 
 
-def looks_of(config: Config) -> list[int]:
+def evaluations_of(config: Config) -> list[int]:
     """0, and equal spans to the end."""
-    return sorted({round(config.steps * place / _LOOKS) for place in range(_LOOKS + 1)})
+    return sorted({round(config.steps * place / _EVALUATIONS) for place in range(_EVALUATIONS + 1)})
 
 
 def groups_of(config: Config) -> list[Loop]:
@@ -139,7 +140,7 @@ def groups_of(config: Config) -> list[Loop]:
                 functools.partial(initialise, model=model, steps=config.steps, batch_size=config.batch_size),
                 functools.partial(step, model=model, steps=config.steps, target_loss=config.target_loss),
                 functools.partial(evaluate, model=model),
-                looks_of(config),
+                evaluations_of(config),
                 [
                     Run(np.float32(SLOPES[name]), np.float32(rate), np.uint32(seed))
                     for seed, rate, name in table
@@ -157,7 +158,7 @@ def to_records(
     slopes = {np.float32(slope): name for name, slope in SLOPES.items() if name != "prelu"}
     activation = "prelu" if learned else slopes[run.negative_slope]
     records = []
-    for number, at in zip(looks_of(config), seen, strict=True):
+    for number, at in zip(evaluations_of(config), seen, strict=True):
         layers = [site.measures for site in at.census]
         diverged = not (math.isfinite(at.test_loss) and math.isfinite(at.loss))
         records.append(

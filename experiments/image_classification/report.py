@@ -10,7 +10,7 @@ import pandas as pd
 from experiments.image_classification.plots import ACTIVATIONS, NETWORKS, against_relu, over_layers
 from experiments.lab.analysis import Cell, Finding, Measure, Runs, last, share
 from experiments.lab.run.experiment import Outcome, write_up
-from experiments.lab.show.table import Table, verdict_table
+from experiments.lab.show.table import Table, answer_of, verdict_table
 
 TITLE = "Does a slope help convolutional networks to classify images?"
 FEW = "too few pairs"  # fewer than three networks of one seed that both did not diverge
@@ -61,6 +61,11 @@ def report(config: Any, outcome: Outcome, source: str) -> None:
         config,
         outcome,
         title=TITLE,
+        answer=answer_of(
+            runs,
+            MEASURES["accuracy"],
+            lambda cell: f"{ACTIVATIONS[cell[-1]]} in a {NETWORKS[cell[0]]} at {cell[1]:g}",
+        ),
         lead=lead,
         tables=[verdicts(runs), main_table(runs)],
         figures=[
@@ -140,7 +145,7 @@ def main_table(runs: Runs) -> Table:
         "dead, %",
         "rare, %",
         "learned\nslope",
-        "diver-\nged",
+        "diverged",
     ]
     return Table(
         "Means ± 95 % intervals over seeds; differences from ReLU with corrected intervals, * where shown",

@@ -391,9 +391,10 @@ class Finding(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """`reproduced`: our mean, or interval, is in the range; `within our interval`: they meet; `not reproduced`.
+        """`reproduced`: our mean, or interval, is in the range; `not excluded`: our interval meets the range.
 
-        Without a figure `not measured`; `too few seeds` where the interval decides and there are not three.
+        Else `not reproduced`. Without a figure `not measured`; `too few seeds` where the interval decides and there are
+        not three.
         """
         mean, half = self.ours.mean, self.ours.half_width
         if not self.ours.values or math.isnan(mean):
@@ -405,7 +406,7 @@ class Finding(NamedTuple):
         if self.low <= mean - inside and mean + inside <= self.high:
             return "reproduced"
         meet = self.low <= mean + half and mean - half <= self.high
-        return "within our interval" if meet else "not reproduced"
+        return "not excluded" if meet else "not reproduced"
 
 
 def _values(records: pd.DataFrame, of: Of) -> pd.Series[Any]:

@@ -6,7 +6,7 @@ corrected for the number of comparisons.
 
     python -m experiments.learning_rate_map --smoke                   a few seconds, on scikit-learn's digits
     python -m experiments.learning_rate_map                           the default: minutes
-    python -m experiments.learning_rate_map --optimizers adam --learning-rates 0.001 0.01
+    python -m experiments.learning_rate_map --learning-rates 0.001 0.01
     python -m experiments.learning_rate_map --full                    all 70,000 images, 5,000 steps; hours on 2 cores
 
 References:
@@ -55,7 +55,7 @@ class Config(Flags):
     A folder that holds a run of other settings is refused, not overwritten."""
 
     seeds: Count = 10
-    """Networks, of seed 0, 1, 2, ..., per combination."""
+    """Number of networks, with the seeds 0, 1, 2, ..., per combination."""
 
     steps: Count = 256
     """Training steps of each network."""
@@ -67,7 +67,7 @@ class Config(Flags):
     """The slopes of LeakyReLU; 0 is ReLU, with which the others are compared, and must be among them."""
 
     optimizers: Several[Literal["sgd", "adam"]] = ("sgd", "adam")
-    """sgd has momentum 0.9."""
+    """Optimisers to compare; sgd has momentum 0.9."""
 
     learning_rates: Distinct[Positive] = ()
     """Learning rates for every optimiser.
@@ -80,7 +80,7 @@ class Config(Flags):
     """Images per training step."""
 
     target_loss: Positive = 0.7
-    """The mean cross-entropy on the test images whose first reaching is timed."""
+    """Mean cross-entropy on the test images; the steps until a network reaches it are recorded."""
 
     every: Count = 8
     """Training steps between two evaluations of the test loss."""

@@ -11,7 +11,7 @@ import pandas as pd
 from experiments.lab.analysis import DASH, Cell, Finding, Measure, Runs, fisher, last
 from experiments.lab.run.experiment import Outcome, write_up
 from experiments.lab.show import plots
-from experiments.lab.show.table import Table, verdict_table
+from experiments.lab.show.table import Table, answer_of, verdict_table
 from experiments.learning_rate_map.plots import maps, typical_half_width
 
 TITLE = "Where does LeakyReLU learn faster or better than ReLU?"
@@ -66,6 +66,11 @@ def report(config: Any, outcome: Outcome, source: str, samples: int) -> None:
         config,
         outcome,
         title=TITLE,
+        answer=answer_of(
+            runs,
+            MEASURES["accuracy"],
+            lambda cell: f"{plots.activation_name(cell[-1])} with {plots.OPTIMIZERS[cell[0]]} at {cell[1]:g}",
+        ),
         lead=lead,
         tables=[table for table in tables if table.rows],
         figures=[("maps.png", _CAPTION, lambda: maps(runs, list(MEASURES.values()), config.steps))]

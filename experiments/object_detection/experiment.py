@@ -6,7 +6,7 @@ the same batches. Scored by pycocotools on canvases whose items were never seen 
 
     python -m experiments.object_detection --smoke                   seconds, on scikit-learn's digits
     python -m experiments.object_detection                           the default: minutes
-    python -m experiments.object_detection --full                    all images, a larger network; a GPU's work
+    python -m experiments.object_detection --full                    all images, a larger network; for a GPU
 
 References:
     Redmon, Divvala, Girshick, Farhadi: You only look once: unified, real-time object detection. CVPR 2016.
@@ -60,7 +60,7 @@ class Config(Flags):
     A folder that holds a run of other settings is refused, not overwritten."""
 
     seeds: Count = 5
-    """Networks, of seed 0, 1, 2, ..., per slope."""
+    """Number of networks, with the seeds 0, 1, 2, ..., per slope."""
 
     steps: Count = 1500
     """Training steps."""
@@ -84,7 +84,7 @@ class Config(Flags):
     """Canvases per training step."""
 
     learning_rate: Positive = 0.002
-    """At the start, of Adam; it falls to 0 as a cosine."""
+    """Initial learning rate of Adam; it falls to 0 as a cosine."""
 
     def __post_init__(self) -> None:
         if 0.0 not in self.negative_slopes:
@@ -118,7 +118,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def looks_of(config: Config) -> list[int]:
+def evaluations_of(config: Config) -> list[int]:
     """The start, the middle and the end."""
     return sorted({0, config.steps // 2, config.steps})
 
@@ -139,7 +139,7 @@ def groups_of(config: Config, truth: Canvases) -> list[Loop]:
             ),
             functools.partial(step, model=model, optimizer=optimizer),
             functools.partial(evaluate, model=model),
-            looks_of(config),
+            evaluations_of(config),
             [Run(np.float32(slope), np.uint32(seed)) for seed, slope in table],
             functools.partial(to_records, config, truth),
         )
@@ -149,7 +149,7 @@ def groups_of(config: Config, truth: Canvases) -> list[Loop]:
 def to_records(config: Config, truth: Canvases, run: Run, seen: Sequence[Seen]) -> list[store.Record]:
     """A record for each evaluation of a network; a list has a value per activation, in the order of the model."""
     records = []
-    for number, at in zip(looks_of(config), seen, strict=True):
+    for number, at in zip(evaluations_of(config), seen, strict=True):
         layers = [site.measures for site in at.census]
         diverged = not (math.isfinite(at.loss) and np.isfinite(at.found.scores).all())
         scores = (None, None) if diverged else mean_average_precision(at.found, truth)

@@ -8,7 +8,7 @@ from typing import Any
 from experiments.lab.analysis import Measure, Runs, last, share
 from experiments.lab.run.experiment import Outcome, write_up
 from experiments.lab.show import plots
-from experiments.lab.show.table import Table
+from experiments.lab.show.table import Table, answer_of
 from experiments.object_detection.canvases import Canvases
 
 TITLE = "Does a slope help a single-stage detector?"
@@ -45,6 +45,7 @@ def report(config: Any, outcome: Outcome, source: str, test: Canvases) -> None:
         config,
         outcome,
         title=TITLE,
+        answer=answer_of(runs, MEASURES["map"], lambda cell: plots.activation_name(cell[-1])),
         lead=lead,
         tables=[main_table(runs)],
         figures=[
@@ -84,7 +85,7 @@ def main_table(runs: Runs) -> Table:
         "never\nactive, %",
         "dead, %",
         "rare, %",
-        "diver-\nged",
+        "diverged",
     ]
     return Table(
         "Means ± 95 % intervals over seeds; differences from ReLU with corrected intervals, * where shown",

@@ -1,6 +1,6 @@
 """Does a network lose its ability to learn over hundreds of tasks, and do its never-active units come back?
 
-Trains one network on a sequence of tasks without an end between them: each is the same images with their pixels in a
+Trains one network on one task after another: each is the same images with their pixels in a
 new random order, seen once. Counts never-active units at the start of every task and at its end, layer by layer, so
 that a unit that comes back by learning is told from one that a new task's inputs have woken, and one that moves itself
 from one whose inputs the layers below have moved.
@@ -8,7 +8,7 @@ from one whose inputs the layers below have moved.
     python -m experiments.plasticity --smoke                          a few seconds, on scikit-learn's digits
     python -m experiments.plasticity                                  the default: minutes
     python -m experiments.plasticity --tasks 800 --step-size 0.1      longer and harder
-    python -m experiments.plasticity --full                           all images, width 2000, 800 tasks; a GPU's work
+    python -m experiments.plasticity --full                           all images, width 2000, 800 tasks; for a GPU
 
 A finished network is kept, and so is the state of an unfinished one every minute: a kill costs no more than that, or
 one step of the loop, which is --every tasks.
@@ -63,7 +63,7 @@ class Config(Flags):
     A folder that holds a run of other settings is refused, not overwritten."""
 
     seeds: Count = 10
-    """Networks, of seed 0, 1, 2, ..., per arm."""
+    """Number of networks, with the seeds 0, 1, 2, ..., per arm."""
 
     tasks: Count = 400
     """Random orders of the pixels, one after the other."""
@@ -72,11 +72,11 @@ class Config(Flags):
     """Where the images come from: auto, embedded, system, digits, or a folder of IDX files with MNIST's names."""
 
     arms: Several[Arm] = ("relu", "leaky_0.01", "leaky_0.2", "relu_redo", "leaky_0.2_leaky_he")
-    """relu_redo: after each task, ReLU units whose dormant score is at most --tau begin anew.
+    """relu_redo: after each task, ReLU units whose dormant score is at most --tau are reset.
     leaky_0.2_leaky_he: slope 0.2 with He's variance for that slope; the others have ReLU's."""
 
     images: Count = 1000
-    """Images of each task; with --full all."""
+    """Number of images of each task; with --full all of them."""
 
     hidden: Widths = (100, 100, 100)
     """The widths of the hidden layers."""
@@ -88,7 +88,7 @@ class Config(Flags):
     """Learning rate of stochastic gradient descent without momentum; with --full 0.01."""
 
     tau: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.025
-    """The dormant score up to which ReDo takes a unit as dormant."""
+    """Highest dormant score of a unit that ReDo resets."""
 
     probe: Annotated[int, Field(ge=0)] = 0
     """Units are counted on the first so many images of the task; 0 for all of them.

@@ -18,7 +18,7 @@ from experiments.lab.analysis import (
     total,
 )
 from experiments.lab.run.experiment import Outcome, write_up
-from experiments.lab.show.table import Table, verdict_table
+from experiments.lab.show.table import Table, listed, verdict_table
 from experiments.plasticity.layers import FEW, START, waking, waking_table
 from experiments.plasticity.plots import over_tasks
 
@@ -61,6 +61,7 @@ def report(config: Any, outcome: Outcome, source: str) -> None:
         config,
         outcome,
         title=TITLE,
+        answer=answer(runs),
         lead=lead,
         tables=tables,
         figures=[
@@ -114,6 +115,27 @@ PANELS = (
 def runs_of(records: Any) -> Runs:
     """The runs, compared by activation and remedy with ReLU; a step is a task."""
     return Runs(pd.DataFrame(records).rename(columns={"task": "step"}), "arm", (), "relu")
+
+
+def answer(runs: Runs) -> str:
+    """How ReLU's accuracy and units changed over the tasks, and the arm that differs most from it."""
+    changes = {
+        name: runs.mean((runs.baseline,), Measure(name, change(name, last_tenth)))
+        for name in ("online_accuracy", "never_active")
+    }
+    if not all(one.values for one in changes.values()):
+        return ""
+    lost, dead = (one.format(100, sign=True) for one in changes.values())
+    text = (
+        f"Over the tasks ReLU's accuracy changed by {lost} points and its never-active units by {dead} points"
+    )
+    others = {arm: runs.difference((arm,), MEASURES["accuracy"]) for arm in runs.arms[1:]}
+    shown = [
+        f"{one.format(100, sign=True)} with {ARM_NAMES[arm]}" for arm, one in others.items() if one.shown
+    ]
+    if not shown:
+        return f"{text}; no other network is shown to end better or worse."
+    return f"{text}; beside ReLU's, the accuracy at the end is {listed(shown)}."
 
 
 def verdicts(runs: Runs) -> Table:

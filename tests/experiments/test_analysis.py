@@ -215,8 +215,8 @@ def test_a_difference_is_corrected_for_all_arms_and_settings():
     ("mean", "half", "verdict"),
     [
         (0.5, 0.1, "reproduced"),
-        (0.39, 0.02, "within our interval"),
-        (0.62, 0.03, "within our interval"),
+        (0.39, 0.02, "not excluded"),
+        (0.62, 0.03, "not excluded"),
         (0.3, 0.02, "not reproduced"),
         (0.3, math.nan, "not reproduced"),
         (math.nan, math.nan, "not measured"),
@@ -230,7 +230,7 @@ def test_the_verdict_follows_from_range_and_interval(mean, half, verdict):
 
 def test_a_difference_that_is_to_be_shown_needs_the_whole_interval():
     assert Finding("gain", "> 0", Estimate(0.5, 0.4, 3), 0, 1, whole=True).verdict == "reproduced"
-    assert Finding("gain", "> 0", Estimate(0.5, 0.6, 3), 0, 2, whole=True).verdict == "within our interval"
+    assert Finding("gain", "> 0", Estimate(0.5, 0.6, 3), 0, 2, whole=True).verdict == "not excluded"
 
 
 @pytest.mark.parametrize(("half", "seeds"), [(math.nan, 1), (0.1, 2)])

@@ -47,6 +47,7 @@ def rows(tmp_path_factory):
     return [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_row_per_cell_with_the_keys_that_were_promised(rows):
     cells = {(row["width"], row["depth"], row["input_dim"], row["negative_slope"]) for row in rows}
     assert cells == set(itertools.product((2,), (3, 10), (1, 2, 3), (0.0, 0.01)))
@@ -54,6 +55,7 @@ def test_a_row_per_cell_with_the_keys_that_were_promised(rows):
     assert all(set(row) >= KEYS and row["networks"] == 25_000 for row in rows)
 
 
+@pytest.mark.slow
 def test_shares_meet_the_exact_and_the_published_probabilities(rows):
     for row in rows:
         if row["negative_slope"]:
@@ -72,6 +74,7 @@ def test_shares_meet_the_exact_and_the_published_probabilities(rows):
         assert row["exact"] == (row["input_dim"] < 3 or depth == 3)
 
 
+@pytest.mark.slow
 def test_a_leaky_network_is_never_dead(rows):
     for row in rows:
         if row["negative_slope"]:
@@ -96,7 +99,10 @@ def test_the_exact_probabilities_of_depth_three():
     assert exact_at_three(3, 3) == 1 / 512
 
 
-@pytest.mark.parametrize(("width", "input_dim"), [(2, 3), (2, 5), (3, 3)])
+@pytest.mark.parametrize(
+    ("width", "input_dim"),
+    [(2, 3), pytest.param(2, 5, marks=pytest.mark.slow), pytest.param(3, 3, marks=pytest.mark.slow)],
+)
 def test_depth_three_is_exact_where_inputs_are_no_fewer_than_units(width, input_dim):
     # With one pair of sampled inputs, so that the vectors of a single entry decide.
     share = drawn(width=width, input_dim=input_dim, hidden=2, probes=2).born_dead[1, 0] / 25_000
@@ -149,6 +155,7 @@ def test_collapsed_is_constant_relative_to_the_output_with_the_input_zero_among_
     assert all(np.ptp(outputs[np.float64], axis=0) > 0.5 * np.abs(outputs[np.float64]).max(0))
 
 
+@pytest.mark.slow
 def test_an_upper_estimate_is_printed_as_one_and_without_an_interval(rows):
     lines = [line for line in main_table(rows).rows if line[3] == "ReLU"]
     assert {(line[0], line[2]) for line in lines if line[4].startswith("≤")} == {("3", "10")}

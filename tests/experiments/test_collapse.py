@@ -19,6 +19,7 @@ def rows(tmp_path_factory):
     return [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_row_per_network_and_no_more(rows):
     assert sorted((row["negative_slope"], row["seed"]) for row in rows) == [
         (slope, seed) for slope in (0.0, 0.01, 0.2) for seed in range(75)
@@ -26,15 +27,17 @@ def test_a_row_per_network_and_no_more(rows):
     assert {row["end"] for row in rows} <= {"collapsed", "half-trained", "trained"}
 
 
+@pytest.mark.slow
 def test_each_look_tells_whether_a_network_has_collapsed_and_the_last_is_the_end(rows):
-    assert collapse.Config(steps=20).looks == [2, 6, 20]
-    assert collapse.Config(steps=10_000).looks == [1000, 3000, 10_000]
-    assert collapse.Config(steps=1).looks == [1]
+    assert collapse.Config(steps=20).evaluations == [2, 6, 20]
+    assert collapse.Config(steps=10_000).evaluations == [1000, 3000, 10_000]
+    assert collapse.Config(steps=1).evaluations == [1]
     for row in rows:
         assert len(row["collapsed"]) == 3
         assert row["collapsed"][-1] == (row["end"] == "collapsed")
 
 
+@pytest.mark.slow
 def test_a_look_on_the_way_does_not_change_the_training(rows):
     """The networks after 2 of 20 steps are those of a run of 2 steps."""
     config = collapse.Config(steps=2, block=50)
@@ -46,6 +49,7 @@ def test_a_look_on_the_way_does_not_change_the_training(rows):
     assert [ours[seed] for seed in range(50)] == [share < 0.05 for share in short.explained[-1]]
 
 
+@pytest.mark.slow
 def test_born_constant_networks_stay_so_and_only_relu_has_them(rows):
     born = [row for row in rows if row["born_constant"]]
     assert {row["negative_slope"] for row in born} == {0.0}
@@ -55,7 +59,9 @@ def test_born_constant_networks_stay_so_and_only_relu_has_them(rows):
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.2])
-@pytest.mark.parametrize("width", [1, 3, 6])  # products of up to 16 are written out
+@pytest.mark.parametrize(
+    "width", [pytest.param(1, marks=pytest.mark.slow), 3, pytest.param(6, marks=pytest.mark.slow)]
+)  # products of up to 16 are written out
 def test_many_networks_against_one_in_numpy(slope, width):
     layers = draw("asymmetric", jax.random.split(jax.random.key(0), 5), width, 4)
     x = np.linspace(-1, 1, 7)

@@ -30,6 +30,8 @@ PLOTS = {"over_learning_rate.png", "over_steps.png", "in_depth.png"}
 def command(*flags, code=None, expect=0):
     start = ["-c", code] if code else ["-m", "experiments.dead_neurons"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
+    # A user's own choice for all of their programs, which is not to end this one.
+    environment |= {"JAX_NUMPY_DTYPE_PROMOTION": "strict", "JAX_NUMPY_RANK_PROMOTION": "raise"}
     done = subprocess.run(
         [sys.executable, *start, *flags],
         cwd=ROOT,

@@ -31,6 +31,7 @@ def rows(tmp_path_factory):
     return [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_two_rows_per_network_with_a_value_per_layer(rows):
     assert [row["step"] for row in rows] == [0, 4] * 4
     assert all(len(row["never_active"]) == len(row["dead"]) == 2 for row in rows)
@@ -38,6 +39,7 @@ def test_two_rows_per_network_with_a_value_per_layer(rows):
         assert row["dead"] == ([None, None] if row["negative_slope"] else row["never_active"])
 
 
+@pytest.mark.slow
 def test_the_share_before_training_against_numpy(rows):
     dataset = data.load("digits")
     key = jax.random.split(jax.random.key(0))[0]
@@ -65,6 +67,7 @@ def test_the_tutorials_share_of_dead_units():
     assert np.mean(deep) == pytest.approx(0.458, abs=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("initialisation", ["uniform", "he", "leaky_he"])
 def test_parameters_are_the_models_and_of_the_right_variance(initialisation):
     params = initial_params(initialisation, jax.random.key(1), (300, 200, 10), 0.5)

@@ -97,6 +97,7 @@ def test_the_judge_learns_and_is_the_same_again():
     assert judges[0].real.mean.shape == (32,)
 
 
+@pytest.mark.slow
 def test_the_networks_shapes_and_slope():
     images = Generator(8, 4).init_with_output(jax.random.key(0), jnp.ones((3, 5)), train=True)[0]
     assert images.shape == (3, 8, 8, 1)

@@ -30,6 +30,7 @@ def rows(tmp_path_factory):
     return [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_row_per_look_of_every_arm(rows):
     assert [(row["optimizer"], row["arm"], row["step"]) for row in rows] == [
         (name, arm, step) for name in gan_modes.OPTIMIZERS for arm in gan_modes.ARMS for step in (0, 10, 20)
@@ -43,6 +44,7 @@ def test_a_row_per_look_of_every_arm(rows):
         assert not row["diverged"]
 
 
+@pytest.mark.slow
 def test_pairs_of_a_seed_begin_with_the_same_weights(rows):
     # With the same weights, only the players' slopes differ: the generator's samples before training are the same
     # wherever its own slope is, and the discriminator's loss on them differs with the discriminator's.

@@ -133,6 +133,7 @@ def test_the_census_counts_what_the_model_computes(images):
         pytest.param(ResNet(), [16, 16, 16, 32, 32, 64, 64], marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_the_slope_reaches_every_activation(model, channels):
     x = jax.random.normal(jax.random.key(0), (4, 28, 28, 1))
     variables = model.init(jax.random.key(1), x, 0.0)

@@ -37,6 +37,7 @@ def rows(tmp_path_factory):
     return [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_row_per_network_with_its_keys(rows):
     assert len(rows) == 2 * 2 * 2
     assert all(set(row) >= KEYS | {"steps_to_target"} for row in rows)
@@ -47,6 +48,7 @@ def test_a_row_per_network_with_its_keys(rows):
             assert row["steps_to_target"] is None or row["steps_to_target"] % 8 == 0
 
 
+@pytest.mark.slow
 def test_a_diverged_network_has_no_measures(rows):
     diverged = [row for row in rows if row["diverged"]]
     assert all(row["learning_rate"] == 1e9 for row in diverged)

@@ -61,7 +61,7 @@ def test_rows_do_not_depend_on_which_were_there(tmp_path, undisturbed):
     assert compute(path, slice(2, 4)) == undisturbed
 
 
-def test_each_function_and_the_looks_are_in_the_fingerprint():
+def test_each_function_and_the_evaluations_are_in_the_fingerprint():
     first, *others = toy.groups()
     before = fingerprint([first, *others], toy.DATA)
     assert before == fingerprint(toy.groups(), toy.DATA)
@@ -72,8 +72,8 @@ def test_each_function_and_the_looks_are_in_the_fingerprint():
     changes = [
         {"begin": later},
         {"step": others[0].step},
-        {"look": lambda row, state, data: toy.look(row, state, data) | {"mean": row.scale}},
-        {"looks": (0, 2, 20)},
+        {"evaluate": lambda row, state, data: toy.evaluate(row, state, data) | {"mean": row.scale}},
+        {"evaluations": (0, 2, 20)},
     ]
     found = {
         fingerprint([first._replace(**change), *others], toy.DATA)["program_sha256"] for change in changes
@@ -85,8 +85,8 @@ def test_a_failure_of_one_device_ends_all(tmp_path):
     def refuse(_row, _seen):
         raise LabError("no space")
 
-    table = [group._replace(to_records=refuse, looks=(0, 1_000_000)) for group in toy.groups()]
-    table[0] = table[0]._replace(looks=(0, 1), runs=table[0].runs[:1])
+    table = [group._replace(to_records=refuse, evaluations=(0, 1_000_000)) for group in toy.groups()]
+    table[0] = table[0]._replace(evaluations=(0, 1), runs=table[0].runs[:1])
     began = time.monotonic()
     with store.open_run(tmp_path / "run", {}) as folder, pytest.raises(LabError, match="no space"):
         toy.loop(table, toy.DATA, folder, print)

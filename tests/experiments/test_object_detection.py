@@ -122,6 +122,7 @@ def told(targets, canvas):
     return outputs
 
 
+@pytest.mark.slow
 def test_targets_decode_to_the_boxes_that_made_them(some):
     targets = targets_of(some)
     for canvas in range(len(some.pixels)):

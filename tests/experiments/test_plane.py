@@ -29,6 +29,7 @@ def test_the_plane_against_numpy_with_very_many_inputs():
         assert width == 1 or by_inputs.sum() > 0
 
 
+@pytest.mark.slow
 def test_a_piece_too_narrow_for_samples_is_found():
     # The only unit of the second layer fires where the two of the first are nearly equal: z = -|a - b| + 1e-5 (a + b),
     # made of the two units a - b and b - a of the layer between.

@@ -35,6 +35,7 @@ def rows(tmp_path_factory):
     return [json.loads(line) for line in (out / "rows.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_row_per_record_of_every_arm(rows):
     assert [(row["arm"], row["task"]) for row in rows] == [
         (arm, task) for arm in plasticity.ARMS for task in (2, 4, 6)
@@ -48,6 +49,7 @@ def test_a_row_per_record_of_every_arm(rows):
         assert row["diverged"] is False
 
 
+@pytest.mark.slow
 def test_never_active_units_are_accounted_for(rows):
     # Both tasks of a record: never active at the end = at the start + died - revived.
     for row in rows:
@@ -129,7 +131,8 @@ class Replay:
         return np.transpose(found)
 
 
-@pytest.mark.parametrize("slope", [pytest.param(0.0, marks=pytest.mark.slow), 0.2])
+@pytest.mark.slow
+@pytest.mark.parametrize("slope", [0.0, 0.2])
 def test_lives_against_numpy(slope):
     total = 0
     step = jax.jit(functools.partial(permuted_tasks.step, setting=SETTING))
@@ -169,6 +172,7 @@ def test_lives_against_numpy(slope):
         assert found["unmoved"][1:].sum() > 0
 
 
+@pytest.mark.slow
 def test_what_wakes_a_unit():
     # One image, x = 1; the first layer passes x times its weight on, the second has a unit for each case.
     def params(lower, kernel, bias):
@@ -194,6 +198,7 @@ def test_what_wakes_a_unit():
     }
 
 
+@pytest.mark.slow
 def test_never_active_under_relu_is_without_gradient():
     params = initial_params("he", jax.random.key(3), (12, 9, 8, 7, 10), 0.0)
     x = TINY.standardize(TINY.train_images)

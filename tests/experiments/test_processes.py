@@ -1,14 +1,32 @@
 """A sweep over several processes that a user starts by hand, as docs/many_machines.md says."""
 
+import functools
+import operator
 import signal
 import socket
+import sys
 
+import numpy as np
 import pytest
 
 from experiments.lab.run import processes, store
 from experiments.lab.run.errors import LabError
+from jax_leaky import Census
 from tests.experiments import toy_experiment, toy_loop
 from tests.experiments.test_resume import LOOP, PIPES, SWEEP, lines, start, unbroken
+
+# Each process counts its share of eight batches.
+COUNT_A_SHARE = """
+import sys, jax, numpy as np
+from experiments.lab.run import processes
+from jax_leaky import census
+processes.join()
+index, count = jax.process_index(), jax.process_count()
+mine = np.random.default_rng(0).normal(size=(8, 16, 5)).astype(np.float32)[index::count]
+counts = census(lambda x: jax.nn.leaky_relu(jax.nn.relu(x) - 0.5, 0.1), list(mine))
+counts.save(f"{sys.argv[1]}/{index}.json")
+processes.meet("all have counted")
+"""
 
 
 def start_all(count, command, path, *flags):
@@ -38,8 +56,8 @@ def finish(started):
     ("count", "command", "toy"),
     [
         (2, SWEEP, toy_experiment),
-        pytest.param(2, LOOP, toy_loop, marks=pytest.mark.slow),
-        pytest.param(3, SWEEP, toy_experiment, marks=pytest.mark.slow),
+        (2, LOOP, toy_loop),
+        (3, SWEEP, toy_experiment),
     ],
 )
 def test_several_processes_give_the_bytes_of_one(tmp_path, count, command, toy):
@@ -54,7 +72,7 @@ def test_several_processes_give_the_bytes_of_one(tmp_path, count, command, toy):
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_when_one_dies_jax_ends_the_others_and_the_same_command_goes_on(tmp_path, victim):
-    flags = ("--rows", "16", "--steps", "20000")
+    flags = ("--rows", "16", "--steps", "4000")
     started = start_all(2, SWEEP, tmp_path / "several", *flags)
     while not lines(tmp_path / "several"):
         assert started[0].poll() is None, started[0].communicate()
@@ -65,6 +83,16 @@ def test_when_one_dies_jax_ends_the_others_and_the_same_command_goes_on(tmp_path
     assert not (tmp_path / "several" / store.ROWS).exists()
     finish(start_all(3, SWEEP, tmp_path / "several", *flags))
     assert (tmp_path / "several" / store.ROWS).read_bytes() == unbroken(SWEEP, tmp_path / "alone", *flags)[0]
+
+
+@pytest.mark.slow
+def test_censuses_of_several_processes_add_up(tmp_path):
+    finish(start_all(2, [sys.executable, "-c", COUNT_A_SHARE], tmp_path))
+    whole = functools.reduce(operator.add, map(Census.load, sorted(tmp_path.glob("*.json"))))
+    x = np.random.default_rng(0).normal(size=(8 * 16, 5)).astype(np.float32)
+    for site, z in zip(whole, (x, np.maximum(x, 0) - 0.5), strict=True):
+        assert site.n == len(z)
+        np.testing.assert_array_equal(site.per_unit("act_freq"), (z > 0).mean(0))
 
 
 @pytest.mark.slow

@@ -36,13 +36,12 @@ def test_a_recorded_run_tells_how_long_it_took_and_how_to_repeat_it(name):
 
 def rows_of_the_tables():
     """(experiment, the cell of measured figures) of each row in a README that names a recorded experiment."""
-    for path, column in ((ROOT / "experiments" / "README.md", 3), (ROOT / "README.md", 2)):
-        for line in path.read_text(encoding="utf-8").splitlines():
+    for page, column in (("experiments/README.md", 3), ("README.md", 1)):
+        for line in (ROOT / page).read_text(encoding="utf-8").splitlines():
             cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
-            named = re.search(r"(\w+)/results/summary\.md|`(\w+)`", cells[0]) if cells else None
-            name = named and (named[1] or named[2])
-            if name in NAMES:
-                yield pytest.param(name, cells[column], id=f"{path.parent.name}-{name}")
+            named = re.search(r"(\w+)/results/summary\.md", line) if cells else None
+            if named:
+                yield pytest.param(named[1], cells[column], id=f"{page}-{named[1]}")
 
 
 def figures_of(text):

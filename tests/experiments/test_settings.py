@@ -16,10 +16,10 @@ NAMES = list(experiments())
 WRONG = [
     ("dead_neurons", {"batch_size": 5001, "data": "embedded"}, "there are 5000 train images"),
     ("dead_neurons", {"data": "nowhere"}, "is not a folder"),
-    ("gan_images", {"looks": 7}, "--steps is 1200: give a multiple of --looks, 7."),
+    ("gan_images", {"evaluations": 7}, "--steps is 1200: give a multiple of --evaluations, 7."),
     ("gan_images", {"arms": ("leaky_0.2",)}, "begin with relu"),
     ("gan_images", {"side": 20}, "--side is 20: give 16 or 28."),
-    ("gan_modes", {"looks": 3}, "--steps is 5000: give a multiple of --looks, 3."),
+    ("gan_modes", {"evaluations": 3}, "--steps is 5000: give a multiple of --evaluations, 3."),
     ("gan_modes", {"arms": ("both_0.2",)}, "begin with relu"),
     ("image_classification", {"activations": ("leaky_0.2",)}, "give relu too"),
     (
@@ -37,8 +37,31 @@ WRONG = [
     ("plasticity", {"tasks": 7}, "--tasks is 7: give a multiple of --every, 10."),
     ("plasticity", {"images": 10**6, "data": "embedded"}, "--images is 1000000: give 10 to 5000"),
     ("plasticity", {"probe": 1001}, "--probe is 1001: give 0 to 1000, the images."),
+    (
+        "reinforcement_learning",
+        {"replay": 31},
+        "--batch-size is 32, but the replay holds 31 frames at the first update: give 31 or less",
+    ),
+    (
+        "reinforcement_learning",
+        {"probe": 1001},
+        "--probe is 1001, but the replay holds 1000 frames at the first update: give 1000 or less",
+    ),
+    (
+        "reinforcement_learning",
+        {"frames": 7000},
+        "--frames is 7000: give a multiple of 2000, the frames that 500 updates of dqn_0.25 take.",
+    ),
+    (
+        "reinforcement_learning",
+        {"every": 502, "methods": ("dqn_4",)},
+        "--every is 502: give a multiple of 4, the updates after each frame.",
+    ),
+    ("reinforcement_learning", {"ppo_frames": 9000}, "--ppo-frames is 9000: give a multiple of 32768."),
     ("pretrained", {"crop": 5000}, "--crop is 5000: give 427 or less."),
     ("pretrained", {"detail": 98}, "--detail is 98: give a multiple of 4."),
+    ("remedies", {"tasks": 7}, "--tasks is 7: give a multiple of 10."),
+    ("remedies", {"labelled": 8, "data": "embedded"}, "--labelled is 8: give 16 to 5000, the train images."),
     ("born_dead", {"networks": 2**31}, "--networks is 2147483648: give less than 2147483648."),
 ]
 
@@ -97,10 +120,13 @@ def test_settings_that_do_not_go_together_are_one_sentence(tmp_path, name, chang
 def test_help_explains_every_flag(name, monkeypatch, capsys):
     module = module_of(name)
     monkeypatch.setattr(sys, "argv", ["", "--help"])
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as ended:
         cli.parse(module.Config, module.PRESETS, prog="", description=module.__doc__)
     said = capsys.readouterr().out
     assert ended.value.code == 0
+    assert [line for line in said.splitlines() if len(line) > 80] == []
+    assert " ".join(module.__doc__.split()) in " ".join(said.split())
     for field in dataclasses.fields(module.Config):
         assert f"--{field.name.replace('_', '-')} " in said
     for preset in module.PRESETS.values():

@@ -33,6 +33,7 @@ def test_rows_do_not_depend_on_the_number_of_devices(tmp_path, undisturbed, devi
     assert compute(tmp_path / "run", slice(devices)) == undisturbed
 
 
+@pytest.mark.slow
 def test_rows_of_longer_chunks_do_not_depend_on_the_number_of_devices(tmp_path):
     """Three at a time is another program than one at a time, whose last bits XLA is free to choose anew."""
     one, two = (compute(tmp_path / str(count), slice(count), per_device=3) for count in (1, 2))

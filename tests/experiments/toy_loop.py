@@ -25,7 +25,7 @@ def step(row, state, data, *, kind):
     return {"x": x, "key": state["key"], "number": state["number"] + 1}
 
 
-def look(_row, state, _data):
+def evaluate(_row, state, _data):
     # In two steps: how far one float32 sum of all 1,024 numbers is off depends on the processor.
     return {"mean": state["x"].mean(1).mean(), "corner": state["x"][0, 0, :3, 0], "number": state["number"]}
 
@@ -50,7 +50,7 @@ def groups(rows=7, steps=20):
             kind,
             begin,
             functools.partial(step, kind=kind),
-            look,
+            evaluate,
             (0, 1, steps),
             table,
             functools.partial(to_records, kind),

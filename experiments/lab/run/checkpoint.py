@@ -40,19 +40,19 @@ class Checkpoint:
         store.write(self._path, file.getvalue())
         self._last = time.monotonic()
 
-    def load(self, begun: Any, look: Any) -> tuple[int, list[Any], Any] | None:
+    def load(self, begun: Any, evaluation: Any) -> tuple[int, list[Any], Any] | None:
         """The steps done, what was seen and the state; None where none is kept, or it cannot be read.
 
         Args:
             begun: a state of the run, on its device.
-            look: shapes and dtypes of what one evaluation sees.
+            evaluation: shapes and dtypes of what one evaluation sees.
         """
         try:
             with np.load(io.BytesIO(self._path.read_bytes()), allow_pickle=False) as file:
-                (done, looks), *leaves = (file[name] for name in file.files)
+                (done, count), *leaves = (file[name] for name in file.files)
         except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
             return None
-        seen, like = jax.tree.unflatten(jax.tree.structure(([look] * looks, begun)), leaves)
+        seen, like = jax.tree.unflatten(jax.tree.structure(([evaluation] * count, begun)), leaves)
         return int(done), seen, jax.tree.map(_placed, begun, like)
 
     def remove(self) -> None:

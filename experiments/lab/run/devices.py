@@ -34,6 +34,16 @@ def use_all_cores() -> None:
     processes.join()
 
 
+def use_one_core() -> None:
+    """Begins this process again on one core, where the system can, for a measurement without threads that wait.
+
+    To be called by an entry point. XLA and OpenBLAS have counted the cores by the time that they are imported.
+    """
+    if hasattr(os, "sched_setaffinity") and len(allowed := os.sched_getaffinity(0)) > 1:
+        os.sched_setaffinity(0, {min(allowed)})
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - the command that is running
+
+
 def environment() -> dict[str, Any]:
     """What a run was computed with, for environment.json."""
     packages = ("jax_leaky", "jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "matplotlib", "rich")

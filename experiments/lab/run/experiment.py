@@ -6,8 +6,10 @@ import dataclasses
 import functools
 import shlex
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 from experiments.lab.run import processes, store
@@ -63,7 +65,9 @@ def carry_out(
         LabError: if the folder cannot be used, or --so-far finds nothing.
     """
     total = sum(len(group.runs) for group in groups)
-    identity |= fingerprint(groups, data)
+    many = len(groups) > 8  # what is quickly traced needs no bar
+    with progress("programs traced", len(groups)) if many else nullcontext(lambda _: None) as advance:
+        identity |= fingerprint(groups, data, advance)
     return compute(name, config, identity, total, what, functools.partial(engine, groups, data))
 
 
@@ -90,9 +94,7 @@ def compute(
                 print(
                     f"{folder.damaged} torn or damaged line(s) in {config.out}: those {what} are computed again."
                 )
-            print(
-                "Ctrl-C stops it; what is finished is kept, and the same command goes on, or reports with --so-far."
-            )
+            print("Ctrl-C stops it. The same command goes on; --so-far reports what is finished.")
             mine = sum(map(processes.is_mine, range(total)))
             with progress(what, mine, mine - sum(map(folder.lacks, range(total)))) as advance:
                 engine(folder, advance)
@@ -109,6 +111,7 @@ def write_up(
     outcome: Outcome,
     *,
     title: str,
+    answer: str = "",
     lead: Sequence[str],
     tables: Sequence[Table],
     figures: Sequence[tuple[str, str, Any]],
@@ -120,9 +123,11 @@ def write_up(
         config: configuration of the run.
         outcome: result of `carry_out`.
         title: the question.
+        answer: the answer in a sentence, with which page and summary open; empty where too few runs have finished.
         lead: paragraphs: what is measured and how; the first is the most important.
         tables: the verdicts first.
-        figures: file name, caption and a function without arguments that draws; none is drawn without matplotlib.
+        figures: file name, caption and a function without arguments that draws, the most important first; none is drawn
+            without matplotlib.
     """
     if not processes.leads():
         return
@@ -142,13 +147,18 @@ def write_up(
     versions = ", ".join(f"{package} {version}" for package, version in about["packages"].items())
     machine = f"{about['cores']} cores of {about['processor']}, {about['platform']}; {versions}"
     took = f"Took {about['seconds']} s on {machine}."
-    page = Page(title, lead[0])
-    for paragraph in lead[1:]:
-        page.paragraph(paragraph)
-    for picture, caption, _ in figures if plots.available() else ():
-        page.figure(folder / picture, caption)
+    opening, *rest = [answer, *lead] if answer else lead
+    page = Page(title, opening)
     if not plots.available():
         page.paragraph(plots.MISSING, "note")
+    drawn = figures if plots.available() else ()
+    for picture, caption, _ in drawn[:1]:
+        page.figure(folder / picture, caption)
+    page.heading("How it was measured")
+    for paragraph in rest:
+        page.paragraph(paragraph)
+    for picture, caption, _ in drawn[1:]:
+        page.figure(folder / picture, caption)
     page.heading("What was measured")
     for table in tables:
         page.table(table)
@@ -156,11 +166,12 @@ def write_up(
     page.listing(command)
     store.write(folder / "report.html", page.to_html([f"{about['date']}. {took}"]))
 
-    shown = [f"![{caption}]({picture})" for picture, caption, _ in figures]
-    parts = [f"# {title}", *lead, *(table.to_markdown() for table in tables)]
-    parts += [*(shown if plots.available() else [plots.MISSING]), f"`{command}`", took]
+    shown = [f"![{caption}]({picture})" for picture, caption, _ in drawn] or [plots.MISSING]
+    parts = [f"# {title}", opening, shown[0], *rest, *(table.to_markdown() for table in tables)]
+    parts += [*shown[1:], f"`{command}`", took]
     store.write(folder / "summary.md", "\n\n".join(part.strip() for part in parts) + "\n")
 
+    print(textwrap.fill(opening, 80), end="\n\n")
     for table in tables:
         table.show()
         print()

@@ -38,8 +38,9 @@ class Loop(NamedTuple):
         name: name of the group, for people.
         begin: function (run, data) -> state, a pytree of arrays; what counts the steps is a part of it.
         step: function (run, state, data) -> state of the same structure, shapes and dtypes.
-        look: function (run, state, data) -> what one evaluation measures.
-        looks: numbers of steps after which the state is evaluated, rising; 0 is before the first, the last is the end.
+        evaluate: function (run, state, data) -> what one evaluation measures.
+        evaluations: numbers of steps after which the state is evaluated, rising: 0 is before the first step, and the
+            last is the end.
         runs: runs of the group, as pytrees of scalars of one structure and one set of dtypes.
         to_records: function (run, what each evaluation saw, on the host) -> the records that are kept of the run.
     """
@@ -47,8 +48,8 @@ class Loop(NamedTuple):
     name: str
     begin: Callable[[Any, Any], Any]
     step: Callable[[Any, Any, Any], Any]
-    look: Callable[[Any, Any, Any], Any]
-    looks: Sequence[int]
+    evaluate: Callable[[Any, Any, Any], Any]
+    evaluations: Sequence[int]
     runs: Sequence[Any]
     to_records: Callable[[Any, list[Any]], list[Record]]
 
@@ -57,9 +58,9 @@ class Loop(NamedTuple):
         run = self.runs[0]
         yield jax.jit(self.begin).lower(run, data).as_text()
         state = jax.eval_shape(self.begin, run, data)
-        for function in (self.step, self.look):
+        for function in (self.step, self.evaluate):
             yield jax.jit(function).lower(run, state, data).as_text()
-        yield str(list(self.looks))
+        yield str(list(self.evaluations))
 
 
 def loop(
@@ -84,7 +85,7 @@ def loop(
         (
             jax.jit(group.begin, compiler_options=options),
             jax.jit(group.step, compiler_options=options, donate_argnums=1),
-            jax.jit(group.look, compiler_options=options),
+            jax.jit(group.evaluate, compiler_options=options),
         )
         for group in groups
     ]
@@ -105,7 +106,7 @@ def loop(
                     index, (place, run) = todo.get_nowait()
                 except queue.Empty:
                     return
-                group, (begin, step, look) = groups[place], compiled[place]
+                group, (begin, step, evaluate) = groups[place], compiled[place]
                 given = jax.device_put(run, device)
                 if place not in known:
                     memory.check(group.name, begin.lower(given, own).compile(), computing)
@@ -116,9 +117,9 @@ def loop(
                     known.add(place)
                 seen: list[Any] = []
                 checkpoint = Checkpoint(folder, index)
-                if kept := checkpoint.load(state, jax.eval_shape(group.look, given, state, own)):
+                if kept := checkpoint.load(state, jax.eval_shape(group.evaluate, given, state, own)):
                     done, seen, state = kept
-                for moment in group.looks[len(seen) :]:
+                for moment in group.evaluations[len(seen) :]:
                     while done < moment:
                         state, done = step(given, state, own), done + 1
                         if failed.is_set():
@@ -126,7 +127,7 @@ def loop(
                         if checkpoint.due():
                             checkpoint.save(done, seen, state)
                     # Fetched at once: the host is ahead of the device by no more than one evaluation's steps.
-                    seen.append(jax.device_get(look(given, state, own)))
+                    seen.append(jax.device_get(evaluate(given, state, own)))
                 records = group.to_records(run, seen)
                 with saving:
                     folder.save(index, records)

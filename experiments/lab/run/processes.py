@@ -17,9 +17,9 @@ from experiments.lab.run.errors import LabError
 
 VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 _CLUSTERS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")  # JAX reads the rest itself
-_PATIENCE = (
-    60  # seconds in which all processes must have joined; JAX's own 300 suit no one who mistyped an address
-)
+# Seconds in which all processes must have joined; JAX's own 300 suit no one who mistyped an address. And seconds of
+# silence after which one has died, of which the others are to hear before long; JAX's own are 100.
+_PATIENCE, _SILENCE = 60, 30
 
 
 def join() -> None:
@@ -33,7 +33,9 @@ def join() -> None:
         return
     try:
         address, count, index = (given[0], int(given[1]), int(given[2])) if given else (None, None, None)
-        jax.distributed.initialize(address, count, index, initialization_timeout=_PATIENCE)
+        jax.distributed.initialize(
+            *(address, count, index), initialization_timeout=_PATIENCE, heartbeat_timeout_seconds=_SILENCE
+        )
     except (IndexError, ValueError, RuntimeError) as error:
         raise LabError(
             f"the other processes of this run are not found ({str(error).splitlines()[0]}): give all of "

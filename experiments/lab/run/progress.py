@@ -30,7 +30,14 @@ def progress(what: str, total: int, done: int = 0) -> Iterator[Callable[[int], N
     """
     console = Console()
     columns = (MofNCompleteColumn(), TextColumn(what), BarColumn(None), TimeElapsedColumn())
-    bar = Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal)
+    # Twice a second: drawing it takes some milliseconds of a core that computes.
+    bar = Progress(
+        *columns,
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        refresh_per_second=2,
+    )
     task, said = bar.add_task(what, total=total, completed=done), 0.0
 
     def advance(count: int) -> None:

@@ -63,10 +63,10 @@ class Flags(Settings):
     A folder that holds a run of other settings is refused, not overwritten."""
 
     smoke: bool = False
-    """A few seconds, to see that everything works."""
+    """Run for a few seconds, to see that everything works."""
 
     full: bool = False
-    """The published scale."""
+    """Run at the published scale."""
 
     fresh: bool = False
     """Remove what an earlier run has left in the folder, and start over."""

@@ -107,7 +107,8 @@ class Program:
 
     def __call__(self, runs: Sequence[Any], data: Any) -> Any:
         """The results of up to `width` runs, along the first axis; dispatched, not waited for."""
-        return self._compiled(self._place(runs), data)
+        with jax.disable_jit(False):  # under which JAX refuses what is compiled already
+            return self._compiled(self._place(runs), data)
 
     def _place(self, runs: Sequence[Any]) -> Any:
         filled = [*runs, *itertools.repeat(runs[-1], self.width - len(runs))]
@@ -133,16 +134,24 @@ def compile_groups(
         return list(pool.map(lambda group: Program(group, data, mesh, per_device), groups)), data
 
 
-def fingerprint(groups: Sequence[Programs], data: Any) -> dict[str, str]:
+def fingerprint(
+    groups: Sequence[Programs], data: Any, advance: Callable[[int], None] = lambda _: None
+) -> dict[str, str]:
     """What determines the runs beside the configuration: the programs themselves, and what compiles them.
 
     A change of the model, the optimiser's package or the measures changes the program and thus this; a change of a
     plot does not.
+
+    Args:
+        groups: groups of the sweep.
+        data: argument of every program.
+        advance: function that is told of each group that is traced.
     """
     digest = hashlib.sha256()
     for group in groups:
         for program in group.programs(data):
             digest.update(program.encode())
+        advance(1)
     return {
         "program_sha256": digest.hexdigest(),
         "jaxlib": metadata.version("jaxlib"),

@@ -23,6 +23,7 @@ MISSING = (
 INK, SOFT, LINE = "#1b1f24", "#5b6570", "#d9dee3"
 # Okabe and Ito's palette, which colour-blind readers tell apart; vermilion is kept for ReLU.
 _RELU, _LEAKY = "#D55E00", ("#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#666666")
+OPTIMIZERS = {"sgd": "SGD", "adam": "Adam"}
 _MARKERS = "os^DvPX"
 # The same activation has the same colour in every plot of arms that bear a name.
 COLORS = {
@@ -32,6 +33,8 @@ COLORS = {
     "prelu": "#CC79A7",
     "relu_redo": "#CC79A7",
     "leaky_0.2_leaky_he": "#E69F00",
+    "relu_norm": "#E69F00",
+    "leaky_0.2_redo": "#56B4E9",
     "discriminator_0.01": "#56B4E9",
     "discriminator_0.2": "#0072B2",
     "generator_0.01": "#E69F00",
