@@ -6,9 +6,10 @@ import inspect
 from collections.abc import Iterator
 from pathlib import Path
 
+ROOT = Path(__file__).parents[1]
 SNAPSHOT = Path(__file__).with_suffix("").with_name("public_api.txt")
 OF_LINEN = {"parent", "name"}  # which Linen adds to every module
-MODULES = ("jax_leaky", "jax_leaky.linen", "jax_leaky.nnx", "jax_leaky.units")
+MODULES = ("jax_leaky", "jax_leaky.linen", "jax_leaky.nnx", "jax_leaky.remedies", "jax_leaky.units")
 
 
 def public_api() -> str:
@@ -61,6 +62,19 @@ def test_the_public_api_is_the_recorded_one() -> None:
     assert public_api() == SNAPSHOT.read_text(encoding="utf-8"), (
         "The public API has changed. If that is meant, write it anew: python -m tests.test_public_api"
     )
+
+
+def test_every_public_name_has_its_place_in_the_reference() -> None:
+    module, missing = "", []
+    pages = [path.read_text(encoding="utf-8") for path in ROOT.glob("docs/reference/*.md")]
+    there = {line.removeprefix("::: ") for page in pages for line in page.splitlines()}
+    for line in SNAPSHOT.read_text(encoding="utf-8").splitlines():
+        if line.startswith("# "):
+            module = line.removeprefix("# ")
+        elif not line.startswith(" "):
+            name = f"{module}.{line.removeprefix('class ').partition('(')[0]}"
+            missing += [name] if name not in there else []
+    assert not missing
 
 
 if __name__ == "__main__":
