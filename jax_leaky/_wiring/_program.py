@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -56,22 +57,44 @@ class Program:
         self.data = len(traced_leaves(args[:1]))
 
 
-def refuse_modules(fn: Any, params: Any) -> None:
-    """Refuses an NNX module in the place of a function of its arrays, or of these.
+def split_module(fn: Callable[..., Any], params: Any) -> tuple[Callable[..., Any], Any]:
+    """A function of an NNX module and the module as a function of its `nnx.Param` state and this state.
+
+    The rest of the module, its batch statistics for example, is held fixed. Anything else is returned as it is.
 
     Raises:
-        TypeError: `fn` is a module or a method of one; `params` is a module or holds one.
+        TypeError: `fn` is a module or a method of one; `params` holds a module among other things.
     """
     nnx = sys.modules.get("flax.nnx")  # only a user of NNX has imported it
-    if nnx is not None:
-        if isinstance(fn, nnx.Module) or isinstance(getattr(fn, "__self__", None), nnx.Module):
-            raise TypeError(
-                "wiring: fn must be a function of its parameters, got an NNX module: split it, graph, state = "
-                "nnx.split(model), and give lambda state, x: nnx.merge(graph, state)(x) with state."
-            )
-        parts = jax.tree.leaves(params, is_leaf=lambda part: isinstance(part, nnx.Module))
-        if any(isinstance(part, nnx.Module) for part in parts):
-            raise TypeError("wiring: params holds an NNX module: give the state that nnx.split makes of it.")
+    if nnx is None:
+        return fn, params
+    if isinstance(fn, nnx.Module) or isinstance(getattr(fn, "__self__", None), nnx.Module):
+        raise TypeError(
+            "wiring: fn must be a function of its parameters, got an NNX module: "
+            "write wiring(lambda model, x: model(x), model, x)."
+        )
+    if isinstance(params, nnx.Module):
+        graph, state, rest = nnx.split(params, nnx.Param, ...)
+
+        @functools.wraps(fn)
+        def of_state(state: Any, *args: Any, **kwargs: Any) -> Any:
+            return fn(
+                nnx.merge(graph, state, rest, copy=True), *args, **kwargs
+            )  # what a call writes goes into the copy
+
+        return of_state, state
+    parts = jax.tree.leaves(params, is_leaf=lambda part: isinstance(part, nnx.Module))
+    if any(isinstance(part, nnx.Module) for part in parts):
+        raise TypeError(
+            "wiring: params holds an NNX module among other things: give the module, or what nnx.split makes."
+        )
+    return fn, params
+
+
+def parameters_of(params: Any) -> Any:
+    """The `nnx.Param` state of an NNX module; anything else as it is."""
+    nnx = sys.modules.get("flax.nnx")
+    return nnx.state(params, nnx.Param) if nnx is not None and isinstance(params, nnx.Module) else params
 
 
 def structure_of(tree: Any) -> Any:

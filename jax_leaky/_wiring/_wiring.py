@@ -26,7 +26,7 @@ from jax_leaky._wiring import _remove, _state, _waste
 from jax_leaky._wiring._bounds import Bounds, Interval, check_ends, given
 from jax_leaky._wiring._flow import Flow
 from jax_leaky._wiring._mesh import placed_as
-from jax_leaky._wiring._program import Program, refuse_modules, structure_of
+from jax_leaky._wiring._program import Program, parameters_of, split_module, structure_of
 from jax_leaky._wiring._records import Records
 from jax_leaky._wiring._values import Value, full
 from jax_leaky._wiring._verdict import Verdict, Wires, nowhere
@@ -56,7 +56,8 @@ def wiring(
 
     Args:
         fn: network as a function of its parameters: `lambda params, x: model.apply({"params": params}, x)`.
-        params: pytree of arrays, or of shapes. Arrays that have a place per unit and shall be cut by `remove` (running
+        params: pytree of arrays, or of shapes. An NNX module stands for its `nnx.state(module, nnx.Param)`, here and
+            wherever parameters are asked for. Arrays that have a place per unit and shall be cut by `remove` (running
             statistics) belong in here.
         *args: other arguments of `fn`, its data among them; one example is enough, and `jax.ShapeDtypeStruct` will do
             for an array.
@@ -87,7 +88,7 @@ def wiring(
         >>> wires.entries(params, dead)[1]["out"].any(axis=1).tolist()
         [False, True, False, False]
     """
-    refuse_modules(fn, params)
+    fn, params = split_module(fn, params)
     leaves, _ = jax.tree_util.tree_flatten_with_path(params)
     for path, leaf in leaves:
         if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
@@ -150,7 +151,7 @@ class Wiring:
             ValueError: a site is not known or cannot be told apart, a mask has another shape, or `params` another
                 structure or shape.
         """
-        self._check_params("entries", params)
+        params = self._parameters("entries", params)
 
         def both(masks: Masks) -> tuple[Any, Any]:
             incoming, outgoing = self._both(masks)
@@ -177,8 +178,8 @@ class Wiring:
             TypeError: `masks` is no dictionary, or a mask does not hold booleans.
             ValueError: as for `entries`, or `fresh` has another structure or shape than `params`.
         """
-        self._check_params("recycle", params)
-        self._check_params("recycle", fresh, "fresh")
+        params = self._parameters("recycle", params)
+        fresh = self._parameters("recycle", fresh, "fresh")
 
         def reset(params: Any, fresh: Any, masks: Masks) -> Any:
             leaves = []
@@ -217,7 +218,7 @@ class Wiring:
             TypeError: `optimizer` is none, `masks` is no dictionary, or a mask does not hold booleans.
             ValueError: as for `entries`, or the state differs from `optimizer.init(params)` in structure or shapes.
         """
-        self._check_params("restart", params)
+        params = self._parameters("restart", params)
         checked = self._checked("restart", masks, even_if_shared)
         fresh = _state.begun(optimizer, state, params)
 
@@ -256,7 +257,7 @@ class Wiring:
             ValueError: as for `entries`; or the entries are no whole slices of an array (a grouped convolution, a scan
                 whose layers would differ), all units of a site would go, or a unit that stays would lose its weights.
         """
-        self._check_params("remove", params)
+        params = self._parameters("remove", params)
         checked = {
             name: np.asarray(mask) for name, mask in self._checked("remove", masks, even_if_shared).items()
         }
@@ -307,7 +308,7 @@ class Wiring:
             >>> wires.dead_by_bounds(params, low=0.0, high=1.0)["hidden/relu"].tolist()  # inputs sum to 3 at most
             [False, True]
         """
-        self._check_params("dead_by_bounds", params)
+        params = self._parameters("dead_by_bounds", params)
         plan, others = self._program.plan, self._program.others
         check_ends(low, high, others[: self._program.data])
 
@@ -416,7 +417,8 @@ class Wiring:
         ]
         return jax.tree.unflatten(jax.tree.structure(params), whole)
 
-    def _check_params(self, who: str, params: Any, what: str = "params") -> None:
+    def _parameters(self, who: str, params: Any, what: str = "params") -> Any:
+        params = parameters_of(params)
         if structure_of(params) != self._structure:
             raise ValueError(
                 f"{who}: {what} has another structure than the parameters that the wiring was found for."
@@ -426,6 +428,7 @@ class Wiring:
                 raise ValueError(
                     f"{who}: {what} has shape {jnp.shape(leaf)} at {name}, where the wiring has {shape}."
                 )
+        return params
 
     def _checked(self, who: str, masks: Masks, even_if_shared: bool) -> dict[str, Any]:
         if not isinstance(masks, Mapping):

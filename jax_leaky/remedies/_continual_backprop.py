@@ -61,7 +61,7 @@ def continual_backprop(
         inner: optimiser to be wrapped; with `entrywise_adam` a unit that is reset has counts of its own, as in
             the paper's experiments.
         wires: wiring of the network.
-        initialize: function from a key to newly initialised parameters, as the network's own `init`.
+        initialize: function from a key to newly initialised parameters (or an NNX module), as the network's own `init`.
         key: key from which new parameters are drawn.
         replacement_rate: share of the mature units that each update resets, 1e-4 to 1e-6 in the paper.
         decay: factor of the running averages.

@@ -34,7 +34,7 @@ def redo(
     Args:
         inner: optimiser to be wrapped.
         wires: wiring of the network.
-        initialize: function from a key to newly initialised parameters, as the network's own `init`.
+        initialize: function from a key to newly initialised parameters (or an NNX module), as the network's own `init`.
         key: key from which new parameters are drawn.
         every: number of updates from one choice of units to the next.
         threshold: greatest score of a dormant unit.

@@ -15,7 +15,7 @@ from jax import Array
 
 from jax_leaky._wiring import Wiring
 from jax_leaky._wiring._mesh import placed_as
-from jax_leaky._wiring._program import structure_of
+from jax_leaky._wiring._program import parameters_of, structure_of
 from jax_leaky._wiring._sums import absorbed
 
 Shape = tuple[int, ...]
@@ -86,8 +86,11 @@ def wrapped(
             f"{remedy.name}: no site has units that can be told from others ({reasons or 'there is no site'})."
         )
 
+    def drawn(key: Array) -> Any:
+        return parameters_of(initialize(key))
+
     def init(params: Any) -> ResetState:
-        _check_fresh(remedy.name, jax.eval_shape(initialize, key), params)
+        _check_fresh(remedy.name, jax.eval_shape(drawn, key), params)
         units = {name: remedy.begin(shape) for name, shape in sites.items()}
         none = {name: jnp.zeros(shape, bool) for name, shape in sites.items()}
         return ResetState(optimizer.init(params), jnp.zeros((), jnp.int32), jnp.asarray(key), units, none)
@@ -122,8 +125,7 @@ def wrapped(
                     start,
                     after,
                 )
-            fresh = initialize(jax.random.fold_in(state.key, step))
-            recycled = wires.recycle(start, masks, fresh)
+            recycled = wires.recycle(start, masks, drawn(jax.random.fold_in(state.key, step)))
             incoming, outgoing = wires.entries(params, masks)
             updates = jax.tree.map(
                 lambda feeds, reads, new, old, u: jnp.where(

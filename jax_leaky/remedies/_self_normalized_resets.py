@@ -53,7 +53,7 @@ def self_normalized_resets(
     Args:
         inner: optimiser to be wrapped.
         wires: wiring of the network.
-        initialize: function from a key to newly initialised parameters, as the network's own `init`.
+        initialize: function from a key to newly initialised parameters (or an NNX module), as the network's own `init`.
         key: key from which new parameters are drawn.
         rejection: share of a unit's usual runs of silence that would have it reset.
         every: number of updates from one estimate of the limits to the next.

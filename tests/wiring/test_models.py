@@ -160,11 +160,35 @@ def test_the_optimizer_of_nnx_takes_a_remedy():
     np.testing.assert_array_equal((model.readout.kernel[...] == 0).all(axis=1), dead)
 
 
-def test_an_nnx_module_in_the_place_of_its_arrays_is_refused():
-    with pytest.raises(
-        TypeError, match=r"wiring: params holds an NNX module: give the state that nnx.split makes"
-    ):
-        wiring(lambda model, x: model(x), nnx.Linear(1, 2, rngs=nnx.Rngs(0)), jnp.ones((2, 1)))
+def test_an_nnx_module_stands_for_its_parameters():
+    class Net(nnx.Module):
+        def __init__(self, rngs):
+            self.hidden, self.norm = nnx.Linear(3, 4, rngs=rngs), nnx.BatchNorm(4, rngs=rngs)
+            self.readout = nnx.Linear(4, 2, rngs=rngs)
+
+        def __call__(self, x):
+            return self.readout(nnx.relu(self.norm(self.hidden(x))))
+
+    model, x = Net(nnx.Rngs(0)), jnp.ones((5, 3))
+    wires = wiring(lambda model, x: model(x), model, x)
+    (site,) = wires.units
+    dead = {site: np.array([True, False, False, False])}
+    params = nnx.state(model, nnx.Param)
+    assert jax.tree.structure(wires.entries(model, dead)[0]) == jax.tree.structure(params)
+    after = wires.recycle(model, dead, Net(nnx.Rngs(1)))
+    fresh = Net(nnx.Rngs(1))
+    np.testing.assert_array_equal(after["hidden"]["kernel"][..., 0], fresh.hidden.kernel[..., 0])
+    np.testing.assert_array_equal(after["hidden"]["kernel"][..., 1:], model.hidden.kernel[..., 1:])
+    assert (after["readout"]["kernel"][0] == 0).all()
+    assert model.norm.mean[...].sum() == 0  # nothing was written into the module
+    optimizer = optax.adam(1e-3)
+    state = wires.restart(optimizer, optimizer.init(params), model, dead)
+    assert jax.tree.structure(state) == jax.tree.structure(optimizer.init(params))
+
+
+def test_an_nnx_module_among_other_things_is_refused():
+    with pytest.raises(TypeError, match="wiring: params holds an NNX module among other things"):
+        wiring(lambda models, x: models[0](x), [nnx.Linear(1, 2, rngs=nnx.Rngs(0))], jnp.ones((2, 1)))
     with pytest.raises(TypeError, match="wiring: fn must be a function of its parameters, got an NNX module"):
         wiring(nnx.Linear(1, 2, rngs=nnx.Rngs(0)), jnp.ones((2, 1)))
 
