@@ -281,9 +281,10 @@ class Census:
             ...             x = jax.nn.relu(jax.nn.relu(x) - 1)
             ...     return x
             >>> print(census(net, jnp.array([[3.0, 1.0], [5.0, 1.0]])).by_module())
-            module  sites  units  never active    dead    rare  always active  mean slope
-            up          2      4        25.0 %  25.0 %  25.0 %         75.0 %       0.750
-            down        2      4        50.0 %  50.0 %  50.0 %         50.0 %       0.500
+                                   never                  always   mean
+            module  sites  units  active    dead    rare  active  slope
+            up          2      4  25.0 %  25.0 %  25.0 %  75.0 %  0.750
+            down        2      4  50.0 %  50.0 %  50.0 %  50.0 %  0.500
         """
         return by_module(self.sites.values(), depth)
 

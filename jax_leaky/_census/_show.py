@@ -6,6 +6,7 @@ The picture shows how often units are active, a strip per site in the order of d
 from __future__ import annotations
 
 import functools
+import textwrap
 from collections.abc import Callable, Collection, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -63,7 +64,7 @@ class Column(NamedTuple):
 
 
 def columns(sites: Sites) -> list[Column]:
-    """The columns, those of the gradients where gradients were counted."""
+    """The columns of a page, those of the gradients where gradients were counted."""
     shown = [
         Column("site", lambda site: site.name, True),
         Column("kind", lambda site: site.kind, True),
@@ -82,6 +83,13 @@ def columns(sites: Sites) -> list[Column]:
     if any(site.measures["nonfinite"] for site in sites):
         shown.append(Column("not finite", lambda site: f"{site.measures['nonfinite']:,}"))
     return shown
+
+
+def columns_of_terminal(sites: Sites) -> list[Column]:
+    """Those that fit into 80 characters: no kind, which most names end in, and no `n` where a note says it."""
+    left_out = {"kind"} if len({site.n for site in sites}) > 1 else {"kind", "n"}
+    share_only = {"never active": Column("never active", _never_active_share)}
+    return [share_only.get(column.head, column) for column in columns(sites) if column.head not in left_out]
 
 
 def slope(site: SiteCensus) -> str:
@@ -133,14 +141,20 @@ def opaque_line(part: Opaque) -> str:
 
 def text(sites: Sites, opaque: Sequence[Opaque]) -> str:
     """The table and its notes as plain text."""
-    shown = columns(sites)
+    shown = columns_of_terminal(sites)
     lines = [[column.head for column in shown]]
     lines += [[column.cell(site) for column in shown] for site in sites]
     return "\n".join([*text_table(lines, [column.words for column in shown]), *notes(sites, opaque)])
 
 
 def text_table(lines: Sequence[Sequence[str]], words: Sequence[bool]) -> list[str]:
-    """Aligned lines of text, columns of words to the left, of figures to the right."""
+    """Aligned lines of text, columns of words to the left, of figures to the right.
+
+    The first line holds the heads, whose words stand below one another where that makes a column narrower.
+    """
+    heads = [_wrapped(*cells) for cells in zip(*lines, strict=True)]
+    above = max(map(len, heads))
+    lines = [*zip(*([""] * (above - len(head)) + head for head in heads), strict=True), *lines[1:]]
     widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
     padded = (
         [
@@ -152,17 +166,26 @@ def text_table(lines: Sequence[Sequence[str]], words: Sequence[bool]) -> list[st
     return ["  ".join(cells).rstrip() for cells in padded]
 
 
+def _wrapped(head: str, *cells: str) -> list[str]:
+    """The head of a column in lines no wider than its cells or its longest word."""
+    return textwrap.wrap(head, max(map(len, [*head.split(), *cells])), break_long_words=False)
+
+
 def rich_table(sites: Sites, opaque: Sequence[Opaque]) -> rich.table.Table:
     """The same for a terminal, sites with dead units and invalid ones in colour."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, caption=Text("\n".join(notes(sites, opaque))), caption_justify="left")
-    shown = columns(sites)
+    caption = Text("\n".join(notes(sites, opaque)))
+    shape: Any = {"box": box.SIMPLE_HEAD, "show_edge": False, "pad_edge": False, "padding": (0, 1, 0, 0)}
+    table = Table(**shape, caption=caption, caption_justify="left")
+    shown = columns_of_terminal(sites)
     for column in shown:
-        # The name is kept whole; what does not fit is cut in the middle of no figure.
-        table.add_column(column.head, justify="left" if column.words else "right", no_wrap=True)
+        head = "\n".join(_wrapped(column.head, *map(column.cell, sites)))
+        # In a narrow terminal names go on in the next line; figures are never cut.
+        narrow: Any = {"overflow": "fold"} if column.words else {"no_wrap": True, "justify": "right"}
+        table.add_column(head, vertical="bottom", **narrow)
     for site in sites:
         style = "red" if site.invalid else "yellow" if site.measures["never_active"] else ""
         # As Text, since rich would take brackets in a name for markup.
@@ -171,11 +194,12 @@ def rich_table(sites: Sites, opaque: Sequence[Opaque]) -> rich.table.Table:
 
 
 def share(value: float | None) -> str:
-    """A share in per cent; one that is not 0 does not read as 0."""
+    """A share in per cent; only none and all read as 0 % and 100 %."""
     if value is None:
         return NOT_KNOWN
-    percent = 100 * value
-    return "0 %" if percent == 0 else f"{percent:.1f} %" if percent >= 0.05 else "<0.1 %"
+    if value in (0, 1):
+        return "100 %" if value else "0 %"
+    return "<0.1 %" if value < 0.0005 else ">99.9 %" if value >= 0.9995 else f"{100 * value:.1f} %"
 
 
 def _percent(site: SiteCensus, measure: str) -> str:
@@ -187,6 +211,10 @@ def _never_active(site: SiteCensus) -> str:
         return "invalid"
     number = round(site.measures["never_active"] * site.units)
     return f"{number:,} ({share(site.measures['never_active'])})" if number else "0"
+
+
+def _never_active_share(site: SiteCensus) -> str:
+    return "invalid" if site.invalid else _percent(site, "never_active")
 
 
 def _dead(site: SiteCensus) -> str:
