@@ -42,6 +42,7 @@ _SMALL_LEAN = 1 << 14  # one reduction of 2^17 takes 0.1 to 0.4 ms more than pie
 _ROWS = 256
 _CELLS = 1 << 11
 _COLUMNS = 64
+_HALF = 16  # bits of a count of pieces
 
 _Figures = dict[str, Any]
 
@@ -185,9 +186,16 @@ def _figures(
         for size in sizes[-2::-1]:
             columns *= size if columns < _COLUMNS else 1
 
+        # Two counts share 32 bits, as each figure is a loop of its own over the piece.
+        packs = math.prod(numbers) < 1 << _HALF
+
         def piece(index: ArrayLike) -> _Figures:
             starts, again = [], []
-            for axis, place in enumerate(jnp.unravel_index(index, numbers)):
+            index = jnp.asarray(index).astype(
+                jnp.uint32
+            )  # XLA would ask whether a signed one counts from the end
+            for axis, number in enumerate(numbers):
+                place = index // math.prod(numbers[axis + 1 :]) % number
                 start = place * sizes[axis]
                 starts.append(jnp.minimum(start, z.shape[axis] - sizes[axis]))
                 # The last piece overlaps the one before where their size does not divide the length.
@@ -200,12 +208,17 @@ def _figures(
                 part = lax.dynamic_slice(whole, starts, (*sizes[:-1], x.shape[-1]))
                 return jnp.broadcast_to(part, sizes).reshape(-1, columns)
 
-            return cells(jax.tree.map(some, samples), seen=again[0] if again else None)
+            found = cells(jax.tree.map(some, samples), seen=again[0] if again else None)
+            if packs:
+                found["fired"] += found.pop("nonfinite") << _HALF
+            return found
 
         def fold(index: Array, so_far: _Figures) -> _Figures:
             return _both(so_far, piece(index))
 
         seen = lax.fori_loop(1, math.prod(numbers), fold, piece(0))
+        if packs:
+            seen["nonfinite"], seen["fired"] = seen["fired"] >> _HALF, seen["fired"] & ((1 << _HALF) - 1)
         return _reduced(jax.tree.map(lambda x: x.reshape(-1, width), seen))
 
     # Of a symbolic number of rows (jax.export), no one knows how many pieces it makes.

@@ -178,3 +178,15 @@ def test_counts_completed_and_added_up_on_the_host_are_those_of_the_device(
                 )
             else:
                 jax.tree.map(functools.partial(np.testing.assert_array_equal, err_msg=name), figure, other)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pieces", [(1 << 16) - 1, 1 << 16])
+def test_counts_of_more_pieces_than_16_bits_hold(pieces: int) -> None:
+    def counted() -> units.UnitCounts:
+        z = jnp.ones((pieces, 2048), jnp.float8_e5m2).at[:, 1].set(jnp.inf).at[:, 2].set(-1)
+        return tally(z, None, None, lean=True)
+
+    counts = jax.jit(counted)()
+    assert counts.fired.to_numpy()[:4].tolist() == [pieces, 0, 0, pieces]
+    assert counts.nonfinite.to_numpy()[:4].tolist() == [0, pieces, 0, 0]
