@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from jax_leaky._wiring._sets import EMPTY, EVERYTHING, Labels, Sets, compressed, distinct
-from jax_leaky._wiring._values import Value
+from jax_leaky._wiring._values import Value, full
 
 
 class Records:
@@ -69,10 +69,9 @@ class Records:
 
     def arrive(self, direct: Labels, mixed: Labels, units: Labels, site: str) -> None:
         """Values have reached the input of a site."""
-        things, labels = self._expanded(direct, units)
-        self._update(self.feeds, things, labels, self.sets.union)
-        self._update(self.touches, things, labels, self.sets.union)
-        self._update(self.touches, *self._expanded(mixed, units), self.sets.union)
+        self._unite(self.feeds, direct, units)
+        self._unite(self.touches, direct, units)
+        self._unite(self.touches, mixed, units)
         for unit in self._units_in(direct):
             self.trouble.setdefault(unit, f"its output reaches {site} with no weights between")
 
@@ -80,11 +79,11 @@ class Records:
         """Values have reached weights that read them (`reader` names them), or, if "", an output of the function."""
         elsewhere = self.sets.singles(self.elsewhere)
         touched = np.where(value.zero == EMPTY, elsewhere, value.zero)
-        things, zero = self._expanded(value.direct, value.zero)
+        things, zero = self._expanded(*self._pairs(value.direct, value.zero))
         scaling = zero != EMPTY
         self._update(self.after, things[scaling], zero[scaling], self.sets.union)
         for labels in (value.direct, value.mixed):
-            self._update(self.touches, *self._expanded(labels, touched), self.sets.union)
+            self._unite(self.touches, labels, touched)
         of_units = things >= self.entries
         units, zero = things[of_units], zero[of_units]
         alone = self.sets.intersection(self.sets.singles(units), zero) != EMPTY
@@ -121,10 +120,9 @@ class Records:
         is_nothing = zero == EVERYTHING
         zero = np.where(is_nothing | (direct == EMPTY), np.int32(EMPTY), zero)
         candidates = np.where(zero == EMPTY, direct, zero)
-        things, labels = self._expanded(candidates, units)
-        self._update(self.read_by, things, labels, self.sets.union)
+        self._unite(self.read_by, candidates, units)
         if grouped:
-            self.grouped[things] = True
+            self.grouped[self._expanded(*self._pairs(candidates, full(EMPTY, candidates.shape)))[0]] = True
         weights = np.where(is_nothing, np.int32(EVERYTHING), np.where(zero == EMPTY, -candidates, zero))
         one, other = self._pairs(units, weights)
         asked = (one != EMPTY) & (other != EVERYTHING)
@@ -136,11 +134,12 @@ class Records:
     def meet(self, direct: Labels, mixed: Labels, vanishing: Labels) -> None:
         """Entries have met data, of which some units are factors."""
         for labels in (direct, mixed):
-            self._update(self.safe, *self._expanded(labels, vanishing), self.sets.intersection)
+            pairs = self._one_beside_each(labels, vanishing, self.sets.common)
+            self._update(self.safe, *self._expanded(*pairs), self.sets.intersection)
 
     def offset(self, sums: Labels, added: Labels) -> None:
         """Entries have been added to sums of entries times data."""
-        self._update(self.offsets, *self._expanded(sums, added), self.sets.union)
+        self._unite(self.offsets, sums, added)
 
     def multiply(self, weights: Labels, count: int) -> None:
         """Each of some weights is multiplied `count` times."""
@@ -240,9 +239,33 @@ class Records:
             codes = distinct(codes)
         return (codes >> 32).astype(np.int32), ((codes & 0xFFFFFFFF) + offset).astype(np.int32)
 
-    def _expanded(self, labels: Labels, others: Labels) -> tuple[Any, Any]:
-        """Each member of each set beside the other set that stands in the same place."""
+    def _one_beside_each(
+        self, labels: Labels, others: Labels, together: Callable[[Any], int]
+    ) -> tuple[Any, Any]:
+        """The pairs in which all that stands beside a set of several members has become one.
+
+        A norm over n units mixes all entries of a kernel into each of them: their set is expanded once, not n times.
+        """
         one, other = self._pairs(labels, others)
+        several = np.flatnonzero(~self.sets.is_single(one) & (one > EVERYTHING))
+        if _are_distinct(one[several]):
+            return one, other
+        several = several[np.argsort(one[several], kind="stable")]
+        numbers, first = np.unique(one[several], return_index=True)
+        beside = [together(other[places]) for places in np.split(several, first[1:])]
+        rest = np.delete(np.arange(len(one)), several)
+        return (
+            np.concatenate([one[rest], numbers]),
+            np.concatenate([other[rest], np.array(beside, np.int32)]),
+        )
+
+    def _unite(self, table: Any, labels: Labels, others: Labels) -> None:
+        """Adds to the set of each thing in a set of `labels` what stands beside it."""
+        pairs = self._one_beside_each(labels, others, self.sets.together)
+        self._update(table, *self._expanded(*pairs), self.sets.union)
+
+    def _expanded(self, one: Any, other: Any) -> tuple[Any, Any]:
+        """Each member of each set beside the other set of the pair."""
         one, other = one[one > EVERYTHING], other[one > EVERYTHING]
         single = self.sets.is_single(one)
         things, beside = [self.sets.thing(one[single])], [other[single]]
