@@ -301,7 +301,7 @@ def to_markdown(results: dict[str, Any]) -> str:
 
 def _answer(results: dict[str, Any]) -> str:
     def told(ratios: list[float]) -> str:
-        return f"{min(ratios):.2f} to {max(ratios):.2f}"
+        return " to ".join(dict.fromkeys(f"{ratio:.2f}" for ratio in (min(ratios), max(ratios))))
 
     counted = told([case["step_ratio"]["median"] for case in results["cases"]])
     answer = f"A training step that counts its units takes {counted} times as long as one that does not"
