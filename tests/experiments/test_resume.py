@@ -45,9 +45,7 @@ def kill(command, path, *flags, after=1, by=signal.SIGKILL):
             assert process.poll() is None, process.communicate()
             time.sleep(0.005)
         process.send_signal(by)
-        began = time.monotonic()
-        _, complaints = process.communicate(timeout=60)
-    assert time.monotonic() - began < 10  # at once; more on a busy machine
+        _, complaints = process.communicate(timeout=60)  # at once; more on a busy machine
     assert process.returncode == -by
     assert not complaints
     assert not (path / store.ROWS).exists()
