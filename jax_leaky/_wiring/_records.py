@@ -289,7 +289,10 @@ class Records:
 
 
 def _are_distinct(numbers: Any) -> bool:
-    """Whether no number below the largest comes twice."""
+    """Whether no number comes twice; numbers are not negative."""
+    # A table of all numbers would take longer than a sort.
+    if len(numbers) < 2 or 8 * len(numbers) < numbers.max():
+        return len(distinct(numbers)) == len(numbers)
     last = np.zeros(int(numbers.max(initial=0)) + 1, np.int64)
     last[numbers] = np.arange(len(numbers))
     return bool((last[numbers] == np.arange(len(numbers))).all())

@@ -153,7 +153,10 @@ class Sets:
             single = self.is_single(one) & (other >= self._composite)
             for many in np.unique(other[single]).tolist():
                 here = np.flatnonzero(single & (other == many))
-                held = here[np.isin(self.thing(one[here]), self.members(many))]
+                # Members ascend; np.isin would sort them again.
+                members, things = self.members(many), self.thing(one[here])
+                nearest = np.minimum(np.searchsorted(members, things), len(members) - 1)
+                held = here[members[nearest] == things]
                 result[held] = many if is_union else one[held]
         for place in np.flatnonzero(result < 0).tolist():
             first, second = sorted((int(a[place]), int(b[place])))
