@@ -5,7 +5,7 @@ are counted on a batch of the replay (for PPO, of the last rollout), and ReDo re
 updates, counting and recycling are one compiled program. The networks of one seed share their first weights.
 
     python -m experiments.reinforcement_learning --smoke                  a minute, most of it compiling
-    python -m experiments.reinforcement_learning                          the default: Breakout alone
+    python -m experiments.reinforcement_learning                          Breakout, a quarter of an hour on 2 cores
     python -m experiments.reinforcement_learning --environments freeway   another game
     python -m experiments.reinforcement_learning --full                   three games, convolutions; for a GPU
 

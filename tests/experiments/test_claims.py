@@ -166,8 +166,11 @@ def test_neuron_death_is_what_the_rows_say():
     low, high = stats.t.interval(1 - 0.05 / 50, 9, difference.mean(), stats.sem(difference))
     assert found.mean == pytest.approx(difference.mean())
     assert found.half_width == pytest.approx((high - low) / 2)
+    apart = [
+        effect for effect in effects.values() if effect.estimate.half_width
+    ]  # no unit of some networks is dead
     assert findings()[0].clearest is max(
-        effects.values(), key=lambda effect: abs(effect.estimate.mean) / effect.estimate.half_width
+        apart, key=lambda effect: abs(effect.estimate.mean) / effect.estimate.half_width
     )
 
 
@@ -246,6 +249,8 @@ NAMED = {
     "mlp_adam": "MLP, Adam",
     "conv_adam": "conv, Adam",
     "breakout": "Breakout",
+    "space_invaders": "SpaceInvaders",
+    "freeway": "Freeway",
     "dqn_0.25": "replay ratio 0.25",
     "dqn_1": "replay ratio 1",
     "dqn_4": "replay ratio 4",
