@@ -160,6 +160,30 @@ def test_the_optimizer_of_nnx_takes_a_remedy():
     np.testing.assert_array_equal((model.readout.kernel[...] == 0).all(axis=1), dead)
 
 
+def test_a_norm_over_many_units():
+    """All entries of a kernel reach all 512 units; one at a time, that took minutes."""
+
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            for _ in range(2):
+                x = nn.relu(nn.LayerNorm()(nn.Dense(512)(x)))
+            return nn.Dense(3)(x)
+
+    wires = wired(Net(), np.zeros((2, 300)))
+    of_norm = "moves several of its units (a norm over units, or weights used at several places)"
+    assert [line.split(maxsplit=4) for line in str(wires).splitlines()[1:]] == [
+        [
+            "Net/relu",
+            "512",
+            "155,136",
+            "262,144",
+            f"Dense_0/bias, which feeds it, {of_norm}",
+        ],  # 300 + bias, scale, offset
+        ["Net/relu_1", "512", "263,680", "1,536", f"Dense_1/bias, which feeds it, {of_norm}"],
+    ]
+
+
 def test_an_nnx_module_stands_for_its_parameters():
     class Net(nnx.Module):
         def __init__(self, rngs):
