@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -62,13 +63,12 @@ class Changes:
         lines = [("site", "slope", "units", "never active", "died", "revived", "mean slope")]
         for site in self.sites:
             row = site.to_dict()
-            name = row["after"] if row["before"] == row["after"] else f"{row['before']} -> {row['after']}"
             negative = _arrow(*(share(row[f"never_active_{when}"]) for when in ("before", "after")))
             steepness = _arrow(*(_number(row[f"mean_slope_{when}"]) for when in ("before", "after")))
             slopes = _arrow(slope(site.before), slope(site.after))
             lines.append(
                 (
-                    name,
+                    row["before"],
                     slopes,
                     f"{row['units']:,}",
                     negative,
@@ -78,8 +78,14 @@ class Changes:
                 )
             )
         table = text_table(lines, [True] * len(lines[0]))
-        alone = [f"only before: {name}" for name in self.only_before]
-        return "\n".join([*table, *alone, *(f"only after: {name}" for name in self.only_after)])
+        renamed = dict.fromkeys(
+            _renamed(site.before.name, site.after.name)
+            for site in self.sites
+            if site.before.name != site.after.name
+        )
+        notes = [f"after: {after} in the place of {before}" for before, after in renamed]
+        notes += [f"only before: {name}" for name in self.only_before]
+        return "\n".join([*table, *notes, *(f"only after: {name}" for name in self.only_after)])
 
 
 def changes(before: Mapping[str, SiteCensus], after: Mapping[str, SiteCensus]) -> Changes:
@@ -109,6 +115,15 @@ def changes(before: Mapping[str, SiteCensus], after: Mapping[str, SiteCensus]) -
 def _transitions(before: SiteCensus, after: SiteCensus) -> Transitions:
     masks = [site.summary.per_unit["never_active"] for site in (before, after)]
     return units.transitions(*masks)
+
+
+def _renamed(before: str, after: str) -> tuple[str, str]:
+    """What differs between two names, where it is the word before their number: relu and leaky_relu of a/relu_1."""
+    (parent, kind, number), (new_parent, new_kind, new_number) = (
+        re.fullmatch(r"(.*/)?(.*?)(_\d+)?", name, re.DOTALL).groups()  # type: ignore[union-attr] # any name matches
+        for name in (before, after)
+    )
+    return (kind, new_kind) if (parent, number) == (new_parent, new_number) else (before, after)
 
 
 def _arrow(before: str, after: str) -> str:

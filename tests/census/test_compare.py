@@ -51,12 +51,23 @@ def test_units_die_and_revive() -> None:
 def test_a_model_is_compared_with_its_swapped_self() -> None:
     fn = functools.partial(net, BEFORE)
     leaky = swap(fn, {"relu": lambda z: jax.nn.leaky_relu(z, 0.2)})
-    first, second = census(fn, X).compare(census(leaky, X)).to_dicts()
+    changes = census(fn, X).compare(census(leaky, X))
+    first, second = changes.to_dicts()
     assert (first["before"], first["after"]) == ("net/relu", "net/leaky_relu")
     assert first["died"] == first["revived"] == 0
     assert first["mean_slope_before"] == pytest.approx(1 - (1 - (X[:, 2:] > 0)).sum() / 300 - 2 / 6)
     assert first["mean_slope_after"] == pytest.approx(0.2 + 0.8 * first["mean_slope_before"], rel=1e-5)
     assert second["after"] == "net/leaky_relu_1"
+    assert str(changes).splitlines()[4:] == ["after: leaky_relu in the place of relu"]  # once, for both
+
+
+def test_a_site_that_moved_is_named_in_full() -> None:
+    def named(name: str, x: jax.Array) -> jax.Array:
+        with jax.named_scope(name):
+            return jax.nn.relu(x)
+
+    before, after = (census(functools.partial(named, name), X) for name in ("a", "b"))
+    assert str(before.compare(after)).splitlines()[-1] == "after: b/relu in the place of a/relu"
 
 
 def test_other_models_are_paired_by_name_and_the_rest_is_listed() -> None:
