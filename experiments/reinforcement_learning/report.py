@@ -233,11 +233,12 @@ def over_frames(runs: Runs, game: str) -> Any:
     for column, method in enumerate(methods):
         for panel, (title, of, scale) in zip(axes[:, column], rows, strict=True):
             plots.curves(panel, runs, (game, method), of, styles, scale)
-            panel.set_ylim(bottom=0)
             if not column:
                 panel.set_ylabel(title)
         axes[0, column].set_title(METHOD_NAMES[method], loc="left", fontweight="bold")
         axes[-1, column].set_xlabel("frame")
+    for panel in axes[:, 0]:  # which holds for its row, and would end it at what is drawn so far
+        panel.set_ylim(bottom=0)
     plots.legend(figure)
     return figure
 

@@ -352,14 +352,16 @@ def test_the_return_is_of_the_episodes_of_the_last_third():
 def test_a_figure_with_a_panel_per_method():
     pytest.importorskip("matplotlib")
     rows = [
-        made_up(method, arm, seed, frame)
-        for method in report.METHOD_NAMES
+        made_up(method, arm, seed, frame, effective_rank=20.0 * (1 + place))
+        for place, method in enumerate(report.METHOD_NAMES)
         for arm in report.ARM_NAMES
         for seed in (0, 1)
         for frame in (0, 100)
     ]
     figure = report.over_frames(report.runs_of(rows, NETWORK), "breakout")
     assert len(figure.axes) == 12
+    for panel in figure.axes:  # nothing is cut, in the panel on the right least of all
+        assert all(line.get_ydata().max() <= panel.get_ylim()[1] for line in panel.lines)
     assert len(report.differences_table(report.runs_of(rows, NETWORK)).rows) == 20
 
 
