@@ -4,7 +4,7 @@ Trains DQN at several replay ratios, and PPO, on MinAtar's games. After every so
 are counted on a batch of the replay (for PPO, of the last rollout), and ReDo resets the dormant ones. Games, replay,
 updates, counting and recycling are one compiled program. The networks of one seed share their first weights.
 
-    python -m experiments.reinforcement_learning --smoke                  a minute, most of it compiling
+    python -m experiments.reinforcement_learning --smoke                  20 seconds, most of it compiling
     python -m experiments.reinforcement_learning                          Breakout, a quarter of an hour on 2 cores
     python -m experiments.reinforcement_learning --environments freeway   another game
     python -m experiments.reinforcement_learning --full                   three games, convolutions; for a GPU
