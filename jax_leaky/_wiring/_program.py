@@ -78,9 +78,8 @@ def split_module(fn: Callable[..., Any], params: Any) -> tuple[Callable[..., Any
 
         @functools.wraps(fn)
         def of_state(state: Any, *args: Any, **kwargs: Any) -> Any:
-            return fn(
-                nnx.merge(graph, state, rest, copy=True), *args, **kwargs
-            )  # what a call writes goes into the copy
+            module = nnx.merge(graph, state, rest, copy=True)  # a call may write: into the copy
+            return fn(module, *args, **kwargs)
 
         return of_state, state
     parts = jax.tree.leaves(params, is_leaf=lambda part: isinstance(part, nnx.Module))

@@ -11,7 +11,7 @@ twenty-five, 0.1 s for each number of units and not 0.6, at 1.4 to 2.8 ns an ele
 the float sums stand apart, as a loop over rows that holds one is not vectorised: all together take 3.3 to 3.8 ns.
 
 The lean figures of a training step are compiled once and run for hours. They are folded a piece at a time into cells
-that stay in the first cache, at 0.5 to 0.9 ns of a ReLU and 1.0 to 2.6 ns where the output is counted too.
+that stay in the first cache, at 0.4 to 0.9 ns of a ReLU and 1.0 to 2.6 ns where the output is counted too.
 
 What did not help on the CPU: plain reductions (1.5 to 5.8 ns), products with a row of ones (1.4 to 5.9), pieces of
 8,192 elements and more, three groups of figures (5 ns), lean figures in one reduction (1.2 to 5 ns by the length of the
