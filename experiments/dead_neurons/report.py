@@ -84,10 +84,7 @@ def paired_table(runs: Runs) -> Table | None:
         lines,
         text_columns=2,
         sections=len(runs.arms) - 1,
-        notes=[
-            f"Intervals are corrected (Bonferroni) for the {runs.comparisons} comparisons of each measure; a "
-            "difference is shown where its interval leaves out 0."
-        ],
+        notes=[f"Intervals are {runs.corrected}; a difference is shown where its interval leaves out 0."],
     )
 
 

@@ -54,9 +54,8 @@ def report(config: Any, outcome: Outcome, judge: Judge, source: str, real: Any) 
     side = real.shape[-1]
     lead = [
         "Each slope of the discriminator is compared with ReLU, pair by pair: networks of one seed share first "
-        "weights, images and noise. A difference is shown where its interval leaves out 0; intervals are corrected "
-        f"(Bonferroni) for the {runs.comparisons} comparisons of each measure. The generator has ReLU and batch "
-        "normalisation.",
+        "weights, images and noise. A difference is shown where its interval leaves out 0; intervals are "
+        f"{runs.corrected}. The generator has ReLU and batch normalisation.",
         "A class is covered when at least 1 % of the generated images are classified as it; the entropy is that of the "
         f"histogram of predicted classes (at most ln 10 = {math.log(10):.3f}; of the test images {judge.entropy:.3f}). "
         f"The judge classifies {100 * judge.accuracy:.1f} % of the test images as labelled. The Fréchet distance is "

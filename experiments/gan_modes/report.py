@@ -68,7 +68,7 @@ def report(config: Any, outcome: Outcome) -> None:
         "uniform one; 0 is best.",
         "Each choice of activations is compared with ReLU in both players at the same mixture and optimiser, pair by "
         "pair: networks of one seed share first weights, samples and noise. A difference is shown where its interval "
-        f"leaves out 0; intervals are corrected (Bonferroni) for the {runs.comparisons} comparisons of each measure. "
+        f"leaves out 0; intervals are {runs.corrected}. "
         "The optimisers were named before any run; the width, the number of steps and the two late measures were fixed "
         "after pilots with other seeds (1000 and 1001), before this run.",
         f"D: discriminator, hidden layers {_widths(config.discriminator)}; G: generator, {_widths(config.generator)}, "

@@ -48,7 +48,7 @@ def report(config: Any, outcome: Outcome, source: str) -> None:
     lead = [
         "Networks of one seed share their first weights (He's for ReLU) and their batches, and differ in the "
         "activation alone; each is compared with ReLU pair by pair. A difference is shown where its interval leaves "
-        f"out 0; the intervals are corrected (Bonferroni) for the {runs.comparisons} comparisons of each measure.",
+        f"out 0; the intervals are {runs.corrected}.",
         f"{config.steps:,} steps of batch {config.batch_size}, SGD with momentum 0.9 and a learning rate that falls "
         f"to 0 as a cosine, {config.seeds} seeds. Accuracy is of all test images; steps to a training loss of "
         f"{config.target_loss:g}, as the mean of about the last 50 batches, are of pairs that both reach it. A channel "

@@ -358,6 +358,13 @@ class Runs:
         return max(1, sum(cell[-1] != self.baseline for cell in self.cells))
 
     @property
+    def corrected(self) -> str:
+        """What an interval of a difference is, in words."""
+        if self.comparisons == 1:
+            return "not corrected, as each measure has one comparison"
+        return f"corrected (Bonferroni) for the {self.comparisons} comparisons of each measure"
+
+    @property
     def seeds(self) -> str:
         """`10 seeds`, or `1 to 2 seeds` where a run that was cut short has more of one cell."""
         counts = [self.diverged(cell)[1] for cell in self.cells]

@@ -44,8 +44,7 @@ def report(config: Any, outcome: Outcome, source: str, samples: int) -> None:
     lead = [
         "Each slope is compared with ReLU at the same optimiser and learning rate, pair by pair: networks of one seed "
         "share their first weights and their batches. A difference is shown where its interval leaves out 0; the "
-        f"intervals of each measure are corrected (Bonferroni) for its {runs.comparisons} comparisons, not for those "
-        "of all measures together.",
+        f"intervals are {runs.corrected}. The measures are not corrected for each other.",
         f"Hidden layers {'-'.join(map(str, config.hidden))}, {config.steps:,} steps of batch {config.batch_size}, "
         f"{runs.seeds} of each combination; never active and accuracy on n = {samples:,} test images at the end, "
         "of networks that did not diverge.",
@@ -181,10 +180,10 @@ def differences_table(runs: Runs) -> Table:
         notes=[
             "Never active, change and accuracy: of the pairs in which neither network diverged. Where many diverge "
             "the survivors are compared, which can flatter the slope that diverges more.",
-            f"Divergence: Fisher's exact test of the two counts, its p-value times the {runs.comparisons} "
-            "comparisons. It takes the networks for unpaired, which errs on the side of showing nothing if those of "
-            "one seed tend to diverge together. McNemar's exact test of the pairs could give no corrected p-value "
-            f"below {min(1.0, runs.comparisons * 2.0 ** (1 - most)):.2g} with {most} of them.",
+            "Divergence: Fisher's exact test of the two counts, its p-value times the number of comparisons, "
+            f"{runs.comparisons}. It takes the networks for unpaired, which errs on the side of showing nothing if "
+            "those of one seed tend to diverge together. McNemar's exact test of the pairs could give no corrected "
+            f"p-value below {min(1.0, runs.comparisons * 2.0 ** (1 - most)):.2g} with {most} of them.",
         ],
     )
 

@@ -31,8 +31,8 @@ def report(config: Any, outcome: Outcome, source: str, test: Canvases) -> None:
     lead = [
         "Networks of one seed share their first weights (He's for ReLU) and their batches, and differ in the slope "
         "alone; each slope is compared with ReLU pair by pair. A difference is shown where its interval leaves out 0; "
-        f"the intervals are corrected (Bonferroni) for the {runs.comparisons} comparisons of each measure. YOLO's "
-        "authors chose the slope 0.1 and published no comparison with ReLU.",
+        f"the intervals are {runs.corrected}. YOLO's authors "
+        "chose the slope 0.1 and published no comparison with ReLU.",
         f"{config.steps:,} steps of batch {config.batch_size}, Adam from {config.learning_rate:g} on a cosine, "
         f"{config.seeds} seeds, on {config.train_canvases:,} canvases of 64x64 with one to four items each. Scored on "
         f"{config.test_canvases:,} canvases of items that are in no train canvas; mAP is COCO's mean over IoU 0.5 to "

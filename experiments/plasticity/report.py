@@ -181,8 +181,8 @@ def differences_table(runs: Runs) -> Table:
         lines,
         notes=[
             "The last tenth of the tasks; revived: over all tasks, of seeds with at least "
-            f"{FEW} never-active units. 95 % intervals over pairs, corrected (Bonferroni) for the {runs.comparisons} "
-            "comparisons of each measure; a difference is shown where its interval leaves out 0."
+            f"{FEW} never-active units. 95 % intervals over pairs, {runs.corrected}; a difference is shown where its "
+            "interval leaves out 0."
         ],
     )
 

@@ -50,7 +50,7 @@ def _share(name: str) -> Measure:
 MEASURES = {
     "dormant\n@0.025": _share("dormant@0.025"),
     "dormant\n@0.1": _share("dormant@0.1"),
-    "never\nactive": Measure("never active", last_third(share("never_active")), more_is_better=False),
+    "never\nactive": Measure("never-active units", last_third(share("never_active")), more_is_better=False),
     "gradient-\ndead": Measure("gradient-dead", last_third(share("grad_dead")), more_is_better=False),
     "effective\nrank": Measure("effective rank", last_third("effective_rank"), 1),
     "return": Measure("return", mean_return, 1, 2),
@@ -169,7 +169,7 @@ def verdicts(runs: Runs, findings: Sequence[Finding]) -> Table:
         [
             "Reproduced: the whole interval has the published sign; not excluded: it holds both signs. "
             "Intervals are over pairs of one seed, corrected (Bonferroni) for the lines of one kind, those of ReDo for "
-            f"all {runs.comparisons} comparisons with ReLU."
+            f"all comparisons with ReLU, which are {runs.comparisons}."
         ],
     )
 
@@ -188,8 +188,8 @@ def differences_table(runs: Runs) -> Table:
         text_columns=2,
         sections=max(1, len(runs.arms) - 1),
         notes=[
-            f"95 % intervals over pairs, corrected (Bonferroni) for the {runs.comparisons} comparisons of each "
-            "measure; a difference is shown where its interval leaves out 0. Shares in percentage points."
+            f"95 % intervals over pairs, {runs.corrected}; a difference is shown where its interval leaves out 0. "
+            "Shares in percentage points."
         ],
     )
 

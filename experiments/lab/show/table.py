@@ -202,10 +202,11 @@ def answer_of(runs: Runs, measure: Measure, name: Callable[[Cell], str]) -> str:
     clearest = measure.text(found[cell], sign=True).rstrip("*") + (" points" if measure.scale == 100 else "")
     verb = "is" if better == 1 else "are"
     what, where = measure.name.partition(", ")[0], f"{clearest}, for {name(cell)}"
+    many = f"{len(cells)} comparison{'s' * (len(cells) > 1)}"
     if not better + worse:
-        return f"In {what} no difference from ReLU is shown in {len(cells)} comparisons; the clearest is {where}."
+        return f"In {what} no difference from ReLU is shown in {many}; the clearest is {where}."
     return (
-        f"Of {len(cells)} comparisons with ReLU in {what}, {better or 'none'} {verb} shown in "
+        f"Of {many} with ReLU in {what}, {better or 'none'} {verb} shown in "
         f"favour of the other activation and {worse or 'none'} against it; the clearest difference is {where}."
     )
 
