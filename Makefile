@@ -26,8 +26,7 @@ check: $(VENV)/.dev  ## set up, then lint, types, who imports whom and the examp
 docs: $(VENV)/.docs  ## set up, then build the documentation site into site/; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-# An hour or more on 2 cores (an estimate). Every float32 runs alone, since it fails where it takes over 10 minutes. What
-# compares with another library is left to `make peers`.
+# An hour or more on 2 cores (an estimate). What compares with another library is left to `make peers`.
 thorough: $(VENV)/.test  ## set up, then all that is too long for `make test`: every float32, faults, fresh examples, slow tests; plan for an hour
 	$(BIN)/python -m pytest -m "exhaustive and not peer"
 	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -n auto tests/op/test_properties.py

@@ -216,11 +216,11 @@ def to_markdown(results: dict[str, Any]) -> str:
             [
                 name,
                 f"{case['step_seconds']['plain']['median'] * 1e3:.2f} ms",
-                *(_spread(case[ratio]) for ratio in ("step_ratio", "every_ratio")),
+                *(_spread(case[ratio]) for ratio in ("again_ratio", "step_ratio", "every_ratio")),
             ]
             for name, case in results["steps"].items()
         ]
-        header = ("", "plain step", "counted / plain", "every 100th counted / plain")
+        header = ("", "plain step", "plain / plain", "counted / plain", "every 100th counted / plain")
         lines += ["Training step that counts its units (float32).", "", *markdown(header, rows), ""]
     for case in results.get("sweep", {}).values():
         lines += [

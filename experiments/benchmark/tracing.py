@@ -5,6 +5,10 @@ them alike, and each ratio is of one round; reported are medians over the rounds
 many and short because the speed of a shared machine changes by a tenth within seconds. On a CPU all run on one core:
 threads that wait for each other would spread the ratios over a tenth and more.
 
+Where in memory its arrays lie makes a step up to 2 % slower for as long as it lives, so that two plain steps differ by
+as much. Each round therefore has new copies of the arrays, made in an order drawn by chance; and the plain step, which
+runs as a second program too, shows how far from 1 a ratio of equals may be.
+
 A step of `census_every` is timed where it does not count and where it does. At k = 100 it costs 99 of the one kind and
 one of the other.
 """
@@ -13,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import random
 import statistics
 import time
 from collections.abc import Callable
@@ -35,7 +40,7 @@ RESULTS = Path(__file__).parent / "results"
 COMMAND = "python -m experiments.benchmark tracing --record"
 _EVERY = 100
 _STEPS_APART = {"between": 2**30, "every": 1}  # the first step counts alone, or all do
-_WAYS = ("plain", "counted", *_STEPS_APART)
+_WAYS = ("plain", "again", "counted", *_STEPS_APART)
 
 
 class MLP(nn.Module):
@@ -90,7 +95,7 @@ CASES = (
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """This benchmark's flags."""
     parser.set_defaults(prepare=devices.use_one_core)
-    parser.add_argument("--rounds", type=int, default=31, help="timings of each step; default: %(default)s")
+    parser.add_argument("--rounds", type=int, default=121, help="timings of each step; default: %(default)s")
     parser.add_argument(
         "--seconds",
         type=float,
@@ -173,7 +178,7 @@ def measure(
     labels = jnp.arange(len(x)) % 10
     params = case.model.init(jax.random.key(1), x)
     given = (params, optimizer.init(params), x, labels)
-    bodies = {way: train_step(case.model, optimizer, way == "counted") for way in ("plain", "counted")}
+    bodies = {way: train_step(case.model, optimizer, way == "counted") for way in _WAYS[:3]}
     arguments = dict.fromkeys(_WAYS, given)
     for way, apart in _STEPS_APART.items():
         bodies[way], census_state = step_of_every(apart, case.model, optimizer, *given)
@@ -184,22 +189,26 @@ def measure(
         return jax.jit(lambda *given: bodies[way](*given), donate_argnums=(0, 1))
 
     steps = {way: jitted(way).lower(*arguments[way]).compile() for way in _WAYS}
-    lives = {way: _Life(step, jax.tree.map(jnp.copy, arguments[way])) for way, step in steps.items()}
     times: dict[str, list[float]] = {way: [] for way in _WAYS}
     traces: dict[str, list[float]] = {way: [] for way in _WAYS}
-    lives["between"].run(1)  # the one that counts
-    repeats = max(1, math.ceil(seconds / min(lives["plain"].run(3) for _ in range(2))))
-    for index in range(rounds):
-        for way in _WAYS[:: 1 if index % 2 else -1]:  # neither always follows the other
-            times[way].append(lives[way].run(repeats))
-        advance(1)
-    for index in range(rounds // 4 + 1):
-        for way in _WAYS[:: 1 if index % 2 else -1]:
+    chance = random.Random(0)
+    repeats = 3
+    for index in range(rounds + 1):
+        lives = {way: _Life(steps[way], arguments[way]) for way in chance.sample(_WAYS, len(_WAYS))}
+        for way in chance.sample(_WAYS, len(_WAYS)):
+            taken = lives[way].run(repeats)
+            if index:
+                times[way].append(taken)
+            elif way == "plain":  # the first round only tells how many steps fill the time
+                repeats = max(1, math.ceil(seconds / taken))
+        advance(min(index, 1))
+    counts = lives["counted"].counts
+    for _ in range(rounds // 8 + 1):
+        for way in chance.sample(_WAYS, len(_WAYS)):
             began = time.perf_counter()
             jitted(way).trace(*arguments[way])
             traces[way].append(time.perf_counter() - began)
     memory = {way: step.memory_analysis() for way, step in steps.items()}
-    counts = lives["counted"].counts
     every = [
         ((_EVERY - 1) * between + counted) / _EVERY
         for between, counted in zip(*(_ratios(times, way) for way in _STEPS_APART), strict=True)
@@ -211,6 +220,7 @@ def measure(
         "activations": sum(site.units * site.n for site in counts),
         "step_seconds": {way: spread(values) for way, values in times.items()},
         "step_ratio": spread(_ratios(times, "counted")),
+        "again_ratio": spread(_ratios(times, "again")),
         "every_ratio": spread(every),
         "trace_seconds": {way: spread(values) for way, values in traces.items()},
         "trace_ratio": spread(_ratios(traces, "counted")),
@@ -220,12 +230,13 @@ def measure(
 
 
 class _Life:
-    """A training that goes on whenever it is timed."""
+    """A training with arrays of its own, one step after its start: with `_STEPS_APART`, the one that counts alone."""
 
     def __init__(self, step: Any, arguments: Any) -> None:
         self._step = step
-        self._params, self._state, *self._batch = arguments
+        self._params, self._state, *self._batch = jax.tree.map(jnp.copy, arguments)
         self.counts: Any = None
+        self.run(1)
 
     def run(self, steps: int) -> float:
         """Seconds a step."""
@@ -256,8 +267,8 @@ def to_markdown(results: dict[str, Any]) -> str:
         "",
         f"`{results['command']}`, {about['date'][:10]}, {about['cores']} core{'s' * (about['cores'] > 1)} of "
         f"{about['processor']}, "
-        f"jax {about['packages']['jax']}, Python {about['python']}; medians over {results['rounds']} rounds (a quarter "
-        "of them for the trace), in brackets the quartiles. The step is forward, backward and Adam, in float32; "
+        f"jax {about['packages']['jax']}, Python {about['python']}; medians over {results['rounds']} rounds (an "
+        "eighth of them for the trace), in brackets the quartiles. The step is forward, backward and Adam, in float32; "
         "counted, it also returns the counts of every unit of every site.",
         "",
     ]
@@ -265,6 +276,7 @@ def to_markdown(results: dict[str, Any]) -> str:
         "model",
         "sites, units",
         "step",
+        "plain / plain",
         "counted / plain",
         "temporary memory",
         "more for counting",
@@ -278,7 +290,7 @@ def to_markdown(results: dict[str, Any]) -> str:
             case["name"],
             f"{case['sites']}, {case['units']:,}",
             f"{case['step_seconds']['plain']['median'] * 1e3:.1f} ms",
-            _with_quartiles(case["step_ratio"], 3),
+            *(_with_quartiles(case[ratio], 3) for ratio in ("again_ratio", "step_ratio")),
             f"{plain / 1e6:.1f} MB",
             f"{(counted - plain) / 1e3:+.1f} kB ({(counted - plain) / case['units']:+.0f} bytes a unit)",
             f"{case['trace_seconds']['plain']['median'] * 1e3:.0f} ms",

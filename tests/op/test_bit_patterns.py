@@ -77,7 +77,6 @@ def test_every_number_of_16_bits(dtype):
 
 CHUNK = 2**20  # numbers whose arrays of eight bytes fit into a core's cache
 CHUNKS = 2**32 // CHUNK
-MINUTES = 10  # for all of float32, every slope, where two cores have nothing else to do
 
 
 @pytest.mark.exhaustive
@@ -88,11 +87,6 @@ def test_every_float32(capsys):
     seconds = time.monotonic() - start
     with capsys.disabled():
         print(f"\nall 2^32 float32, every slope, every residual: {seconds:.0f} s on {cores} cores")
-    if cores >= 2:
-        assert seconds < 60 * MINUTES, (
-            f"All of float32 took {seconds:.0f} s on {cores} cores: it is to end within {MINUTES} minutes on 2 cores "
-            "that have nothing else to do. Nothing was wrong with the numbers."
-        )
 
 
 @pytest.mark.parametrize("slope", SLOPES)
