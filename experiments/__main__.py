@@ -25,7 +25,7 @@ def experiments() -> dict[str, str]:
 
 
 def took(name: str) -> str:
-    """What the recorded default run of an experiment took; empty where none is noted."""
+    """What the recorded run of an experiment took, and its flags; empty where none is noted."""
     try:
         noted = json.loads((Path(__file__).parent / name / "results" / "environment.json").read_text())
     except OSError:
@@ -34,7 +34,8 @@ def took(name: str) -> str:
     if not seconds:
         return ""
     minutes = f"{seconds / 60:.0f} min" if seconds >= 60 else "less than 1 min"
-    return f"{minutes} on {noted['cores']} cores"
+    flags = noted["command"].partition(f"experiments.{name}")[2]
+    return f"{minutes} on {noted['cores']} cores{' with' * bool(flags)}{flags}"
 
 
 def main(arguments: Sequence[str] = ()) -> None:
@@ -50,7 +51,8 @@ def main(arguments: Sequence[str] = ()) -> None:
             f"python -m experiments takes no argument, got {wrong[0]}: give python -m experiments.{name}, for example."
         )
     for name, line in found.items():
-        print(f"{name}, {took(name)}" if took(name) else name)
+        head = f"{name}, {took(name)}" if took(name) else name
+        print(textwrap.fill(head, 80, subsequent_indent="    ", break_on_hyphens=False))
         print(textwrap.fill(line, 80, initial_indent="    ", subsequent_indent="    "))
     print("\nGive python -m experiments.NAME: --help explains one, --smoke takes seconds.")
     print("python -m experiments.claims      judges common claims by the recorded runs")

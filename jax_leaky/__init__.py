@@ -1,4 +1,4 @@
-"""LeakyReLU for JAX with the leanest backward pass, and the instrument that tells whether a network needs it."""
+"""LeakyReLU for JAX with a lean backward pass, and the instrument that tells whether a network needs it."""
 
 from jax_leaky._census import Census as Census
 from jax_leaky._census import CensusEvery as CensusEvery

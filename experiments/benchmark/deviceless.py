@@ -1,4 +1,4 @@
-"""Compiling for an H100 or a TPU v5e on a machine that has neither: `pip install "jax_leaky[deviceless]"`."""
+"""Compiling for an H100 or a TPU v5e on a machine that has neither: `pip install -e ".[deviceless]"`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def missing(platform: str) -> str:
     """Why this machine cannot compile for a platform, in one sentence; "" if it can."""
     absent = [name for name in _PACKAGES[platform] if not _installed(name)]
     if absent:
-        return f'the compiler for {platform} needs {", ".join(absent)}: pip install "jax_leaky[deviceless]".'
+        return f'the compiler for {platform} needs {", ".join(absent)}: pip install -e ".[deviceless]".'
     return ""
 
 

@@ -26,7 +26,8 @@ def photograph(name: str) -> np.ndarray:
     for package, module in (("scikit-learn", "sklearn"), ("pillow", "PIL")):
         if importlib.util.find_spec(module) is None:
             raise LabError(
-                f"The photographs need {package}, which is not installed: pip install 'jax_leaky[experiments]'."
+                f"The photographs need {package}, which is not installed: pip install -e '.[pretrained]' in the folder "
+                "of the clone."
             )
     from sklearn.datasets import load_sample_image
 

@@ -63,7 +63,7 @@ def load(package: str) -> Any:
     except ModuleNotFoundError as error:
         raise LabError(
             f"{error.name} is missing, which this experiment plays with: "
-            "pip install 'jax_leaky[reinforcement-learning]'."
+            "pip install -e '.[reinforcement-learning]' in the folder of the clone."
         ) from None
 
 

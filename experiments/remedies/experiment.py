@@ -6,7 +6,7 @@ ReLU alone is compared with ReDo, continual backprop, self-normalised resets, L2
 weight clipping and CReLU, and with LeakyReLU and PReLU. No remedy is told where a task ends.
 
     python -m experiments.remedies --smoke                            seconds, on scikit-learn's digits
-    python -m experiments.remedies                                    nine minutes on 2 cores
+    python -m experiments.remedies                                    the default: minutes
     python -m experiments.remedies --problems mlp_adam --tasks 600    longer
     python -m experiments.remedies --full                             all images, 800 tasks; hours
 

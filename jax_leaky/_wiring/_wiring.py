@@ -200,9 +200,10 @@ class Wiring:
         Those entries are as `optimizer.init(params)` gives them, all others as they were. What has no place per entry
         stays untouched: step counts, learning rates, the factored second moments of Adafactor and SM3, the past
         gradients of L-BFGS, and the row that `optax.flatten` makes of some parameters alone, under `optax.masked`. So
-        Adam's bias correction goes on at the old count, and the first steps of a reset entry late in training are up to
-        (1 - b1) / sqrt(1 - b2) times the learning rate (3.2 at the defaults); `jax_leaky.remedies.entrywise_adam`
-        counts the steps of each entry, so that one that is reset starts as a new parameter does.
+        Adam's bias correction goes on at the old count: late in training the first step of a reset entry is up to
+        (1 - b1) / sqrt(1 - b2) times the learning rate (3.2 at the defaults), and under a steady gradient the twelfth
+        is 6.6 times; `jax_leaky.remedies.entrywise_adam` counts the steps of each entry, so that one that is reset
+        starts as a new parameter does.
 
         Args:
             optimizer: optimiser, an `optax.GradientTransformation`, or anything with its `init`.

@@ -28,9 +28,9 @@ def entrywise_adam(
 ) -> optax.GradientTransformation:
     """Adam whose bias correction counts the steps of every entry by itself.
 
-    With one count for all entries, as in `optax.adam`, an entry whose moments are reset late in training takes
-    first steps of up to (1 - b1) / sqrt(1 - b2) times the learning rate, 3.2 at the defaults. Here the count is
-    reset with the moments. Until then the two are the same; the counts take the memory of one more moment.
+    With one count for all entries, as in `optax.adam`, an entry whose moments are reset late in training takes a first
+    step of up to (1 - b1) / sqrt(1 - b2) times the learning rate, 3.2 at the defaults, and longer ones after it. Here
+    the count is reset with the moments. Until then the two are the same; the counts take the memory of one more moment.
 
     Args:
         learning_rate: learning rate, a number or a schedule of optax.

@@ -28,8 +28,8 @@ def redo(
     A unit i of a layer is dormant where s_i = mean |h_i| / (mean over units of mean |h| + 1e-9) <= threshold; h are its
     outputs on the samples of that update. With threshold 0 these are the units that gave 0 on all of them.
 
-    Adam's one count for all entries goes on, so that the first steps of a unit that is reset late in training are
-    up to 3.2 times the learning rate (`Wiring.restart`); `entrywise_adam` as the inner optimiser avoids that.
+    Adam's one count for all entries goes on, so that the steps of a unit that was reset late in training are up to 6.6
+    times the learning rate for a while (`Wiring.restart`); `entrywise_adam` as the inner optimiser avoids that.
 
     Args:
         inner: optimiser to be wrapped.

@@ -1,4 +1,4 @@
-"""Which units died and which revived between two looks at a layer."""
+"""Which units died and which revived between two counts of a layer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jax_leaky.units._summary import known, nothing, plain
 
 
 class Transitions(NamedTuple):
-    """What changed between two looks; every field is a float32 scalar, NaN where it has no value.
+    """What changed between two counts; every field is a float32 scalar, NaN where it has no value.
 
     As in `Summary`, the scalars are NumPy's outside of jit.
 
@@ -52,10 +52,10 @@ class Transitions(NamedTuple):
 
 
 def transitions(before: ArrayLike, after: ArrayLike, initial: ArrayLike | None = None) -> Transitions:
-    """Units that died and revived between two looks, and how far the set is still that of step 0.
+    """Units that died and revived between two counts, and how far the set is still that of step 0.
 
     Args:
-        before: (units,), which units were never active at the look before: bool, or the 1, 0 and NaN of
+        before: (units,), which units were never active at the earlier count: bool, or the 1, 0 and NaN of
             `Summary.per_unit["never_active"]`; with any NaN, every measure that needs it is NaN.
         after: (units,), which units are never active now.
         initial: (units,), which units were never active at step 0; without it `overlap` and `jaccard` are NaN.

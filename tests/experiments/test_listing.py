@@ -30,7 +30,8 @@ def test_each_experiment_with_its_question_and_what_it_took(capsys):
     told = " ".join(printed.split())
     for name, question in names.items():
         assert re.search(
-            rf"{name}, (\d+|less than 1) min on 2 cores {re.escape(' '.join(question.split()))} ", told
+            rf"{name}, (\d+|less than 1) min on 2 cores( with --[^A-Z]+)? {re.escape(' '.join(question.split()))} ",
+            told,
         ), name
 
 

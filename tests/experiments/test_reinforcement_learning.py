@@ -280,7 +280,8 @@ def test_a_missing_package_is_one_sentence(monkeypatch, package):
 
     monkeypatch.setattr(games.importlib, "import_module", without)
     with pytest.raises(
-        LabError, match=rf"^{package} is missing.*pip install 'jax_leaky\[reinforcement-learning\]'.$"
+        LabError,
+        match=rf"^{package} is missing.*pip install -e '\.\[reinforcement-learning\]' in the folder",
     ):
         games.make("breakout")
 

@@ -48,7 +48,9 @@ def same_bits(one, other):
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
         assert np.asarray(a).dtype == np.asarray(b).dtype
         bits = [np.frombuffer(np.asarray(leaf).tobytes(), np.uint8) for leaf in (a, b)]
-        np.testing.assert_array_equal(*bits)  # a comparison of bytes would take hours to explain where CI is set
+        np.testing.assert_array_equal(
+            *bits
+        )  # a comparison of bytes would take hours to explain where CI is set
 
 
 def test_the_table():

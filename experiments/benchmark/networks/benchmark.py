@@ -2,7 +2,7 @@
 
 Each network of experiments/models is compiled at its published shape with no activation at all, with
 jax.nn.leaky_relu, and with jax_leaky's op keeping bits (the default) or the output. The H100 need not be there, only
-its compiler: pip install "jax_leaky[deviceless]". On the CPU the steps also run, in turns with PyTorch's, eager with
+its compiler: pip install -e ".[deviceless]". On the CPU the steps also run, in turns with PyTorch's, eager with
 activations in place and through torch.compile, where PyTorch is installed; with a smaller batch where a step would
 take longer than about a second.
 """

@@ -2,7 +2,7 @@
 
 One gradient of each block of the suite (blocks.py beside this file) is compiled for each platform, with no activation
 at all, with jax.nn.relu, with jax.nn.leaky_relu, and with jax_leaky's op and each residual. The H100 and the TPU need
-not be there, only their compilers: pip install "jax_leaky[deviceless]". On the CPU each gradient is also run.
+not be there, only their compilers: pip install -e ".[deviceless]". On the CPU each gradient is also run.
 """
 
 from __future__ import annotations

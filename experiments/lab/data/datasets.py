@@ -186,7 +186,8 @@ def _checksums() -> dict[str, str]:
 def _digits() -> Dataset:
     if importlib.util.find_spec("sklearn") is None:
         raise LabError(
-            "The digits come with scikit-learn, which is not installed: pip install 'jax_leaky[experiments]'."
+            "The digits come with scikit-learn, which is not installed: pip install -e '.[experiments]' in "
+            "the folder of the clone."
         )
     from sklearn.datasets import load_digits
 

@@ -57,7 +57,8 @@ def parse(
     """The configuration that the command line asks for; the arguments are those of `start`."""
     if importlib.util.find_spec("tyro") is None:
         sys.exit(
-            "The experiments read their flags with tyro, which is missing: pip install 'jax_leaky[experiments]'."
+            "The experiments read their flags with tyro, which is missing: pip install -e '.[experiments]' in the "
+            "folder of the clone."
         )
     import tyro
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MISSING = (
-    "No plots: matplotlib is missing. pip install 'jax_leaky[experiments]', and the same command draws them."
+    "No plots: matplotlib is missing. After pip install -e '.[experiments]' in the folder of the clone the same "
+    "command draws them."
 )
 INK, SOFT, LINE = "#1b1f24", "#5b6570", "#d9dee3"
 # Okabe and Ito's palette, which colour-blind readers tell apart; vermilion is kept for ReLU.
