@@ -15,9 +15,9 @@ from experiments.lab.show.table import Table
 TITLE = "Common claims about LeakyReLU, and what the runs show"
 COMMAND = "python -m experiments.claims"
 LEAD = (
-    "Each claim is tested by the recorded rows of the experiments: leaky networks against ReLU networks of the same "
-    "seed, in every setting that was run. The cost is tested by the times of twelve blocks on one machine; each block "
-    "is a pair, and the blocks are related.",
+    "Each claim is tested by the recorded rows of the experiments named beside it: leaky networks against ReLU "
+    "networks of the same seed, in every setting of those experiments. The cost is tested by the times of twelve "
+    "blocks on one machine; each block is a pair, and the blocks are related.",
     "A claim is supported when the interval of every difference leaves out 0 in its favour, supported in some "
     "settings when some intervals do, and not supported when none does. The measures and the intervals are those of "
     "the experiments' own reports: 95 % intervals, corrected (Bonferroni) for all differences of one measure in one "
@@ -27,6 +27,7 @@ LEAD = (
     "The networks are small and were trained for minutes on a CPU, so a verdict holds for these runs alone.",
 )
 _ALWAYS, _SOMETIMES = "Supported", "Supported in some settings"
+_MIXED = "Mixed: shown in some settings, the opposite in others"
 _NEVER, _OPPOSITE = "Not supported: shown in no setting", "Not supported: the opposite is shown"
 _SHOWN = {1: "in favour", 0: "not shown", -1: "against"}
 
@@ -70,9 +71,11 @@ def _answer(findings: Sequence[Finding]) -> str:
     """How many claims the runs support."""
     tested = [finding for finding in findings if finding.claim.comparisons and not finding.missing]
     sides = [_short(finding)[0] for finding in tested]
+    always, never = sides.count(_ALWAYS), sides.count(_NEVER) + sides.count(_OPPOSITE)
     return (
-        f"Of {len(tested)} claims that the runs can test, {sides.count(_ALWAYS)} hold in every setting, "
-        f"{sides.count(_SOMETIMES)} in some, and {sides.count(_NEVER) + sides.count(_OPPOSITE)} in none."
+        f"Of {len(tested)} claims that the runs can test, {always or 'none'} hold{'s' * (always < 2)} for every slope "
+        f"in every setting, {sides.count(_SOMETIMES)} in some settings, {sides.count(_MIXED)} in some with the "
+        f"opposite in others, and {never} in none."
     )
 
 
@@ -85,6 +88,8 @@ def _short(finding: Finding) -> tuple[str, int]:
             "false"
         ) else 1
     in_favour, against, of = _counted(finding)
+    if in_favour and against:
+        return _MIXED, 0
     if in_favour:
         return (_ALWAYS if in_favour == of else _SOMETIMES), 1
     return (_OPPOSITE, -1) if against else (_NEVER, 0)

@@ -13,6 +13,7 @@ import pandas as pd
 
 from experiments.claims.evidence import Claim, Comparison
 from experiments.collapse import report as collapse
+from experiments.dead_neurons import report as dead_neurons
 from experiments.gan_images import report as gan_images
 from experiments.gan_modes import report as gan_modes
 from experiments.image_classification import report as image_classification
@@ -73,6 +74,7 @@ def _log_time(figures: pd.DataFrame) -> Any:
 
 _OPS = {"bits": "this op", "jax.nn": "jax.nn"}
 RUNS = {
+    "dead_neurons": Source("dead_neurons", lambda rows, config: dead_neurons.runs_of(rows, config["hidden"])),
     "learning_rate_map": Source(
         "learning_rate_map", lambda rows, config: learning_rate_map.runs_of(rows, config["steps"])
     ),
@@ -134,7 +136,10 @@ CLAIMS = (
     Claim(
         "It prevents neuron death.",
         (
+            _compare("dead_neurons", dead_neurons.MEASURES["never\nactive"], _SLOPES),
             _compare("learning_rate_map", learning_rate_map.MEASURES["never_active"], _SLOPES),
+            _compare("plasticity", plasticity.MEASURES["never_active"], _CLASSIFIER),
+            _compare("remedies", remedies.MEASURES["never_active"], _CLASSIFIER),
             _compare("reinforcement_learning", reinforcement_learning.NEVER_ACTIVE, _CLASSIFIER),
         ),
         "that the activation itself stops no gradient is true by definition",

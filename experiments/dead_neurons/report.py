@@ -17,7 +17,7 @@ TITLE = "How many neurons die under ReLU and LeakyReLU?"
 
 
 MEASURES = {
-    "never\nactive": Measure("never active", last(share("never_active")), more_is_better=False),
+    "never\nactive": Measure("never-active units", last(share("never_active")), more_is_better=False),
     "change\nfrom start": Measure("change", change(share("never_active")), more_is_better=False),
     "mean\nslope": Measure("mean slope", last(share("mean_slope")), 1, 2),
     "dead": Measure("dead", last(share("dead")), more_is_better=False),

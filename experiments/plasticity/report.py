@@ -84,7 +84,7 @@ def revival(records: pd.DataFrame) -> Any:
 
 MEASURES = {
     "accuracy": Measure("online accuracy in the last tenth of the tasks", last_tenth("online_accuracy")),
-    "never_active": Measure("never active", last_tenth("never_active"), more_is_better=False),
+    "never_active": Measure("never-active units", last_tenth("never_active"), more_is_better=False),
     "rank": Measure("effective rank", last_tenth("effective_rank"), 1),
     "revival": Measure("revived of the never active", revival),
 }

@@ -36,7 +36,7 @@ ARMS = {
 }
 MEASURES = {
     "accuracy": Measure("accuracy in the last tenth of the tasks", last_tenth("accuracy")),
-    "never_active": Measure("never active", last_tenth("never_active"), more_is_better=False),
+    "never_active": Measure("never-active units", last_tenth("never_active"), more_is_better=False),
     "rank": Measure("effective rank", last_tenth("effective_rank"), 1),
 }
 _HEADERS = ("accuracy", "never\nactive", "effective\nrank")
