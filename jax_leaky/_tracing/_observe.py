@@ -1,6 +1,7 @@
 """`list_sites`, `observe` and `swap`: what activations a function has, what they see, and others in their place."""
 
 import functools
+import inspect
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +13,7 @@ from jax import Array
 from jax_leaky._tracing._activations import KINDS, canonical
 from jax_leaky._tracing._program import UNDER_DERIVATIVE
 from jax_leaky._tracing._site import Site, SiteList
-from jax_leaky._tracing._trace import Traced, check_callable
+from jax_leaky._tracing._trace import Traced, check_callable, name_of
 from jax_leaky._tracing._visitor import Visit, Visitor
 
 
@@ -186,8 +187,9 @@ def swap(
         A function of the arguments of `fn`, with the same outputs.
 
     Raises:
-        TypeError: `fn` is not callable, `activations` is no dictionary, or one of them is not callable; from the
-            returned function: `fn` does not trace, or it returns arrays in an object that is no pytree.
+        TypeError: `fn` is not callable, `activations` is no dictionary, or one of them is not callable or is a partial
+            that binds the input; from the returned function: `fn` does not trace, or it returns arrays in an object
+            that is no pytree.
         ValueError: a key is no kind of activation; from the returned function: a kind is at no site, a pattern in
             `sites` matches none, an activation returns another shape, or a site cannot be replaced (`Site.fixed`: it
             stands in a function with a custom derivative rule, or in a derivative that `fn` takes itself).
@@ -218,6 +220,11 @@ def swap(
             raise TypeError(
                 f"swap: the activation for {kind!r} must be callable, got {type(activation).__name__}."
             )
+        if _binds_its_input(activation):
+            raise TypeError(
+                f"swap: the activation for {kind!r} is a partial that binds its input, the first argument of "
+                f"{name_of(activation)}: bind the others by name, as in partial(leaky_relu, negative_slope=0.2)."
+            )
     of_kind = {canonical(kind): activation for kind, activation in activations.items()}
 
     @functools.wraps(fn, assigned=("__module__", "__name__", "__qualname__"), updated=())
@@ -243,6 +250,18 @@ def swap(
         return result
 
     return swapped
+
+
+def _binds_its_input(activation: Callable[..., Any]) -> bool:
+    """Whether a partial binds, by its place, the only argument that its function needs."""
+    if not (isinstance(activation, functools.partial) and activation.args):
+        return False
+    try:
+        first, *others = inspect.signature(activation.func).parameters.values()
+    except (TypeError, ValueError):  # of some built-in functions, or one without parameters
+        return False
+    needed = first.kind is not first.VAR_POSITIONAL and first.default is first.empty
+    return needed and all(other.default is not other.empty for other in others)
 
 
 def _check(kind: str, hits: Sequence[Site], sites: SiteList, hides: bool) -> None:

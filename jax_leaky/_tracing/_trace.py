@@ -79,7 +79,7 @@ class Traced:
         self.plan: Plan | None = None
         self.hides = False
         self._unobserved = functools.partial(fn, *args, **kwargs)
-        name = _name(fn)
+        name = name_of(fn)
         if not replay_works():
             self.sites = SiteList((), [Opaque(name, f"replay does not work with JAX {jax.__version__}")])
             return
@@ -87,6 +87,7 @@ class Traced:
         args, kwargs, numpy = _with_jax_arrays(args, kwargs)
         given = functools.partial(fn, *args, **kwargs)
         call: Callable[..., tuple[Any, Any]] = _without_state(fn)
+        listed = who != "census" and len(args) == 1 and isinstance(args[0], list)
         pure: Pure | None = None
         if isinstance(fn, Bound):
             pure = fn.pure
@@ -104,7 +105,8 @@ class Traced:
             with jax.disable_jit(False):  # which would unroll scans, and lose what calls mean
                 closed = jax.make_jaxpr(flat)(*self._dynamic)
         except Exception as error:  # whatever the user's function raises
-            raise TypeError(f"{who} could not trace {name}: {_reason(error)}") from error
+            hint = f" {who} takes the arguments of fn as they are, not a list of batches." if listed else ""
+            raise TypeError(f"{who} could not trace {name}: {_reason(error)}{hint}") from error
         self._result.refuse_lost_arrays(who, name)
         called = fn if pure is None else jax.tree.unflatten(pure.structure, pure.leaves)[0]
         origins = of_arguments((tuple(args), kwargs), pure), of_constants(called)
@@ -243,12 +245,12 @@ def _without_state(fn: Callable[..., Any]) -> Callable[..., tuple[Any, None]]:
     return call
 
 
-def _name(fn: Callable[..., Any]) -> str:
+def name_of(fn: Callable[..., Any]) -> str:
     if isinstance(fn, functools.partial):
-        return _name(fn.func)
+        return name_of(fn.func)
     if isinstance(fn, Bound):
         called = fn.pure.method or jax.tree.unflatten(fn.pure.structure, fn.pure.leaves)[0]
-        return fn.pure.module if called is None else _name(called)
+        return fn.pure.module if called is None else name_of(called)
     owner = getattr(fn, "__self__", None)
     if inspect.ismethod(fn) and not isinstance(
         owner, type
@@ -266,6 +268,8 @@ def _name_of_owner(owner: Any) -> str:
 def _reason(error: Exception) -> str:
     """What the user's function raised, in a line, and the remedy where there is one."""
     lines = str(error).strip().splitlines()
+    if len(lines) > 1 and (lines[0].endswith(":") or lines[0].count("(") > lines[0].count(")")):
+        lines[0] += f" {lines[-1].strip()}"  # the first line only leads to the reason
     first = f"{type(error).__name__}: {lines[0].rstrip('.:')}" if lines else type(error).__name__
     return f"{first}. {_remedy(error)}".rstrip()
 

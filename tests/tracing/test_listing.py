@@ -111,6 +111,12 @@ def test_a_function_that_does_not_trace_is_one_sentence_with_its_cause():
     assert isinstance(caught.value.__cause__, jax.errors.TracerBoolConversionError)
     with pytest.raises(TypeError, match=r"list_sites could not trace .*fn: TracerBoolConversionError: "):
         list_sites(functools.partial(fn), X)
+    with pytest.raises(
+        TypeError, match=r"list_sites could not trace relu: .* too many positional arguments\.$"
+    ):
+        list_sites(jax.nn.relu, 1.0, 2.0)
+    with pytest.raises(TypeError, match=r"takes the arguments of fn as they are, not a list of batches\.$"):
+        list_sites(lambda batch: jax.nn.relu(batch @ batch), [(1.0, 2.0)])
     with pytest.raises(TypeError, match=r"observe could not trace .*: TypeError: .*missing 1 required"):
         observe(mlp, firing)(W)
     with pytest.raises(TypeError, match="fn must be callable, got float"):

@@ -1,6 +1,7 @@
 """swap equals the model edited by hand, in value and in gradient."""
 
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -203,6 +204,27 @@ def test_errors_are_one_sentence():
         swap(fn, {"relu": "tanh"})
     with pytest.raises(ValueError, match=r"must return the shape \(4, 6\) of its input, got \(\)"):
         swap(fn, {"tanh": jnp.sum})(X)
+
+
+@pytest.mark.parametrize("activation", [jax.nn.leaky_relu, leaky_relu, jax.nn.elu])
+def test_a_partial_that_binds_the_input_is_refused(activation):
+    with pytest.raises(
+        TypeError, match=rf"a partial that binds its input, the first argument of {activation.__name__}:"
+    ):
+        swap(jax.nn.relu, {"relu": functools.partial(activation, 0.2)})
+    by_name = next(name for name in inspect.signature(activation).parameters if name != "x")
+    swapped = swap(jax.nn.relu, {"relu": functools.partial(activation, **{by_name: 0.2})})
+    assert swapped(X).tobytes() == activation(X, 0.2).tobytes()
+
+
+@pytest.mark.parametrize(
+    "activation", [jnp.maximum, lambda low, z: jnp.maximum(low, z)], ids=["ufunc", "own"]
+)
+def test_a_partial_that_leaves_the_input_open_is_not(activation):
+    assert (
+        swap(jax.nn.relu, {"relu": functools.partial(activation, 0.2)})(X).tobytes()
+        == jnp.maximum(X, 0.2).tobytes()
+    )
 
 
 def test_an_activation_under_a_custom_rule_is_not_replaced_behind_its_back():
