@@ -33,12 +33,16 @@ Of = str | PerRecord  # a column of the records, or one worked out from them
 DASH = "\N{EN DASH}"
 
 
+_ENOUGH = 3  # values for an interval
+
+
 class Estimate(NamedTuple):
     """The mean of some values and the half-width of its 95 % interval.
 
     Attributes:
         mean: mean of the values; NaN without any.
-        half_width: half-width of Student's t-interval; NaN with fewer than two values.
+        half_width: half-width of Student's t-interval; NaN with fewer than three values, of which two would give an
+            interval dozens of times as wide as they lie apart.
         values: number of values.
         comparisons: number of intervals that hold together with 95 %.
     """
@@ -54,7 +58,7 @@ class Estimate(NamedTuple):
 
         Equal values have an interval of no width: they are judged by the sign test, whose p-value is 2 ** (1 - n).
         """
-        if self.values < 3 or not abs(self.mean) > self.half_width:
+        if self.values < _ENOUGH or not abs(self.mean) > self.half_width:
             return False
         return not self.no_width or 2.0 ** (1 - self.values) <= 0.05 / self.comparisons
 
@@ -68,7 +72,7 @@ class Estimate(NamedTuple):
         return self._replace(mean=self.mean * factor, half_width=self.half_width * factor)
 
     def format(self, scale: float = 1.0, digits: int = 1, *, sign: bool = False) -> str:
-        """`12.3 ± 1.4`; the interval is left out with one value, and no value at all is a dash."""
+        """`12.3 ± 1.4`; the interval is left out with one value or two, and no value at all is a dash."""
         if not self.values or math.isnan(self.mean):
             return DASH
         if self.half_width * scale >= 10:
@@ -100,7 +104,7 @@ def estimate(values: Iterable[float | None], comparisons: int = 1) -> Estimate:
     mean = float(found.mean()) if n else math.nan
     half = (
         float(stats.t.ppf(1 - 0.025 / comparisons, n - 1)) * float(found.std(ddof=1)) / math.sqrt(n)
-        if n > 1
+        if n >= _ENOUGH
         else math.nan
     )
     return Estimate(mean, half, n, comparisons)
@@ -119,7 +123,7 @@ def ratio(pairs: Iterable[tuple[float, float]]) -> Estimate:
     if not wholes.sum():
         return Estimate(math.nan, math.nan, 0)
     n, share = len(wholes), parts.sum() / wholes.sum()
-    if n < 2:
+    if n < _ENOUGH:
         return Estimate(float(share), math.nan, n)
     error = math.sqrt(n / (n - 1) * np.sum((parts - share * wholes) ** 2)) / wholes.sum()
     return Estimate(float(share), float(stats.t.ppf(0.975, n - 1)) * error, n)
