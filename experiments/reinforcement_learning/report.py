@@ -97,14 +97,15 @@ def report(config: Any, outcome: Outcome) -> None:
         config,
         outcome,
         title=TITLE,
-        answer=answer(directions),
+        answer=" ".join(filter(None, (of_redo(runs), answer(directions)))),
         lead=lead,
         tables=[verdicts(runs, directions), differences_table(runs), main_table(runs)],
         figures=[
             (
                 f"over_frames_{game}.png",
                 f"{GAME_NAMES[game]}: dormant and never-active units and the effective rank of the last hidden layer "
-                "over the frames; bands: 95 % intervals over seeds.",
+                "over the frames; bands: 95 % intervals over seeds. Where ReDo resets no unit, a network's curve "
+                "covers that of the same network without it.",
                 functools.partial(over_frames, runs, game),
             )
             for game in config.environments
@@ -118,6 +119,21 @@ def _finding(
     low, high = (0.0, 1e9) if rises else (-1e9, 0.0)
     digits = 1 if scale == 100 else 2
     return Finding(f"{GAME_NAMES[game]}, {what}", published, ours, low, high, digits, scale, whole=True)
+
+
+def of_redo(runs: Runs) -> str:
+    """What resetting ReLU's dormant units changes."""
+    dormant, returns = (
+        [runs.difference((*setting, "relu_redo"), measure) for setting in runs.settings]
+        for measure in (DORMANT, RETURN)
+    )
+    fewer = [-100 * one.mean for one in dormant if one.shown and one.mean < 0]
+    if not fewer:
+        return ""
+    return (
+        f"In {len(fewer)} of {len(dormant)} settings ReDo lowers the share of dormant units, by {min(fewer):.0f} to "
+        f"{max(fewer):.0f} points; a difference in return is shown in {sum(one.shown for one in returns) or 'none'}."
+    )
 
 
 def answer(directions: Sequence[Finding]) -> str:
@@ -167,7 +183,8 @@ def verdicts(runs: Runs, findings: Sequence[Finding]) -> Table:
         "Published directions (Sokar et al.) and ours, with ReLU; dormant at 0.025, in percentage points",
         findings,
         [
-            "Reproduced: the whole interval has the published sign; not excluded: it holds both signs. "
+            "Reproduced: the whole interval has the published sign; not excluded: it holds both signs; not reproduced: "
+            "it has the opposite sign. "
             "Intervals are over pairs of one seed, corrected (Bonferroni) for the lines of one kind, those of ReDo for "
             f"all comparisons with ReLU, which are {runs.comparisons}."
         ],
