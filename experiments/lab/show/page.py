@@ -32,7 +32,7 @@ figure img { display: block; width: 100%; height: auto; background: #fff; border
 .wide { overflow-x: auto }
 table { border-collapse: collapse; width: 100%; font-size: .88rem; margin: .75rem 0;
   font-variant-numeric: tabular-nums }
-caption { text-align: left; font-weight: 600; padding-bottom: .5rem }
+.title { font-weight: 600; margin-top: 1.25rem }
 th { font-weight: 600; vertical-align: bottom; border-bottom: 1.5px solid var(--ink); white-space: pre-line }
 th, td { padding: .28rem .6rem; text-align: right }
 td { white-space: nowrap }

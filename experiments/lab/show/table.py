@@ -46,7 +46,10 @@ class Table(NamedTuple):
         return "\n\n".join([f"**{self.title}**", "\n".join(lines), *self.notes]) + "\n"
 
     def to_html(self) -> str:
-        """A table element with its caption; every text escaped."""
+        """Its title, a table element and the notes; every text escaped.
+
+        A caption would be as wide as the table, and cut where the table scrolls.
+        """
 
         def cells(tag: str, line: Sequence[str]) -> str:
             return "".join(
@@ -60,7 +63,8 @@ class Table(NamedTuple):
         )
         head = f"<thead><tr>{cells('th', _on_one_line(self.header))}</tr></thead>"
         notes = "".join(f"<p class=note>{escape(note)}</p>" for note in self.notes)
-        return f"<table><caption>{escape(self.title)}</caption>{head}<tbody>{body}</tbody></table>{notes}"
+        title = escape(self.title)
+        return f'<p class=title>{title}</p><table aria-label="{title}">{head}<tbody>{body}</tbody></table>{notes}'
 
     def show(self) -> None:
         """Prints it; in a narrow terminal cells are wrapped, and figures that do not fit follow in another table."""
