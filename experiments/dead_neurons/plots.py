@@ -18,7 +18,7 @@ def figures(runs: Runs, hidden: Sequence[int], samples: int) -> list[tuple[str, 
         (
             "over_learning_rate.png",
             "Final share of never-active units and test accuracy over the learning rate; bars are 95 % intervals "
-            "over seeds, and an open marker says that some seeds diverged.",
+            "over three seeds or more; an open marker says that some seeds diverged, a missing one that all did.",
             over_learning_rate,
         ),
         (
