@@ -44,6 +44,11 @@ _CURVES = {
     )
 } | {"logistic": "sigmoid", "convert_element_type": "comparison", BITS: "bits"}  # fmt: skip
 _COMPARISONS = {"gt": "comparison", "ge": "comparison", "lt": "comparison", "le": "comparison"}
+_MARKS = frozenset({*_COMPARISONS, "eq", "sign"})
+"""Primitives by which a derivative asks on which side of a bend a value lies."""
+_EXTREMES = frozenset({"reduce_max", "reduce_min", "scatter-max", "scatter-min"})
+_SPREADS = frozenset({"broadcast_in_dim", "reshape", "expand_dims", "gather"})
+"""Primitives by which the derivative of an extreme lays it beside the elements that it was taken of."""
 _NAMES = _GUARDS | _ROOTS | _CURVES
 """Primitives that bend, by the name that a user knows."""
 
@@ -120,12 +125,16 @@ def _circles(seeds: Sequence[Node]) -> set[tuple[Frame, int | None]]:
 
 def _hidden(graph: Graph, seeds: Sequence[Node], known: set[int], ends: set[int]) -> list[Node]:
     """What only a backward pass uses, unless it belongs to a site or to what is listed: is made of its input."""
+    extremes: set[int | None] = set()  # maxima and minima over an axis or a segment
     for node in graph.nodes:
         if node.name in PRODUCTS or node.backward:
             continue
-        # The derivative of a maximum asks whether z or the bound is its value.
-        of_site = node.name == "eq" and any(i in ends for i in node.inputs)
-        if of_site or any(i in known for i in node.inputs):
+        if node.name in _EXTREMES or (node.name in _SPREADS and node.inputs[0] in extremes):
+            extremes.update(node.outputs)
+        # The derivative of a maximum asks whether z or the bound is its value, that of a pool which element is.
+        of_site = node.name == "eq" and any(i in ends or i in extremes for i in node.inputs)
+        of_parameter = node.name in _MARKS and _is_of_parameter(graph, node)
+        if of_site or of_parameter or any(i in known for i in node.inputs):
             known.update(number for number in node.outputs if number not in ends)
     return [
         node
@@ -134,7 +143,15 @@ def _hidden(graph: Graph, seeds: Sequence[Node], known: set[int], ends: set[int]
         and graph.uses[node.outputs[0]] & (ONWARD | Use.BACKWARD) == Use.BACKWARD
         and not any(i in known for i in node.inputs)
         and not _is_excused(graph, node)
+        and not _is_of_parameter(graph, node)
     ]
+
+
+def _is_of_parameter(graph: Graph, node: Node) -> bool:
+    """Whether what a node is made of is used as parameters are, though only a backward pass uses the node."""
+    made = [i for i in node.inputs if i is not None and graph.origins[i] & Origin.FLOATS]
+    used = [graph.uses[i] & PARAMETRIC for i in made if not graph.origins[i] & Origin.PRODUCT]
+    return bool(made) and used == [Use.PARAMETER] * len(made)
 
 
 def _entries(graph: Graph, listed: Sequence[Node]) -> list[Opaque]:

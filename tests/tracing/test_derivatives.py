@@ -95,3 +95,44 @@ def test_a_second_derivative_names_no_other_kind():
 
     kinds = {site.kind for site in list_sites(jax.grad(lambda x: (jax.grad(energy)(x) ** 2).sum()), X)}
     assert kinds <= {"softplus"}
+
+
+POOLS = {
+    "over an axis": lambda z: z.reshape(3, 2, 2).max(-1),
+    "of two critics": lambda z: z.reshape(3, 2, 2).min(1),
+    "over segments": lambda z: jax.ops.segment_max(z, jnp.array([0, 0, 1]), 2)[:, :2],
+}
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_the_derivative_of_a_pool_hides_nothing(name):
+    """It asks which element is the largest. What is hidden before or after the pool is still listed."""
+    pool = POOLS[name]
+
+    def loss(w):
+        return (pool(jax.nn.relu(X @ w) @ w) @ w[:2] ** 2).sum()
+
+    for derivative in (jax.grad, jax.value_and_grad):
+        sites = list_sites(derivative(loss), W)
+        assert ([site.kind for site in sites], sites.opaque) == (["relu"], ())
+    hidden = list_sites(jax.grad(lambda w: jax.nn.elu(pool(X @ w)).sum()), W)
+    assert [part.what for part in hidden.opaque] == ["derivative"]
+
+
+PARAMETERS = {
+    "clip": lambda s: jnp.exp(jnp.clip(s, -5, 2)),
+    "maximum": lambda s: jnp.maximum(s, 0.1),
+    "abs": jnp.abs,
+}
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_the_derivative_of_a_function_of_a_parameter_hides_nothing(name):
+    scale = PARAMETERS[name]
+    (site,) = sites = list_sites(
+        jax.grad(lambda p: ((jnp.tanh(X @ p[0]) * scale(p[1])) ** 2).sum()), (W, W[0])
+    )
+    assert (site.kind, sites.opaque) == ("tanh", ())
+    # The same function of a sample may be an activation.
+    (part,) = list_sites(jax.grad(lambda w: scale(X @ w).sum()), W).opaque
+    assert part.what == "derivative"
