@@ -194,9 +194,10 @@ def _of_derivative(hidden: Sequence[Node]) -> list[Opaque]:
 
 
 def _name(node: Node) -> str:
-    eqn = node.caller or node.eqn
-    assert eqn is not None
-    called = internals.call_name(eqn).lstrip("_") if node.caller is not None else ""
+    assert node.eqn is not None
+    # What a function of the user's computes, called by one of JAX's own, has a line of the user's.
+    caller = node.caller if internals.source(node.eqn) is None else None
+    called = internals.call_name(caller).lstrip("_") if caller is not None else ""
     return called if called.isidentifier() else _NAMES.get(node.name) or _COMPARISONS[node.name]
 
 

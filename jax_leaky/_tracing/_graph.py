@@ -109,7 +109,7 @@ class Node(NamedTuple):
         outputs: the numbers of its outputs.
         frame: the frame of its jaxpr.
         position: index among the equations of the jaxpr.
-        caller: the outermost call of one of JAX's own functions around it, by which the user knows it; else None.
+        caller: the call of one of JAX's own functions around it that the user wrote; else None.
         around: the calls, branches and loops around it, outermost first.
         derivative: whether it belongs to a derivative that the function takes itself.
         backward: whether it belongs to the backward pass of one.
@@ -254,7 +254,9 @@ class Graph:
         elif eqn.primitive.name == "scan":
             scan = internals.scan(eqn)
             handed_on = range(scan.consts, scan.consts + scan.carried)
-        own = around.caller is None and len(jaxprs) == 1 and internals.is_plumbing(jaxprs[0])
+        # Inside one of JAX's own functions a call with a line of the user's is in a function that it was given.
+        of_user = around.caller is None or internals.source(eqn) is not None
+        own = of_user and len(jaxprs) == 1 and internals.is_plumbing(jaxprs[0])
         name = canonical(internals.call_name(eqn)) if eqn.primitive.name in CALLS else ""
         inside = around._replace(
             equations=(*around.equations, eqn),

@@ -66,18 +66,20 @@ class Recognition(NamedTuple):
     constants: Mapping[Atom, Value]
 
 
-def recognise(jaxpr: Jaxpr, constants: Mapping[Atom, Value], only_named: bool = False) -> "Walk":
+def recognise(jaxpr: Jaxpr, constants: Mapping[Atom, Value], is_of_jax: bool = False) -> "Walk":
     """Finds what may be activations among a jaxpr's own equations; `Walk.result` tells which of them are.
 
     Args:
         jaxpr: an open jaxpr.
         constants: numbers that some of its inputs are known to hold.
-        only_named: whether an activation counts only where a function of its name is called.
+        is_of_jax: whether it is that of one of JAX's own functions: an activation then counts only where a function of
+            its name is called, or on a line of the user's, whose function JAX's own calls, as `odeint` does.
     """
     with np.errstate(all="ignore"):
         walk = Walk(jaxpr, dict(constants))
         for index, eqn in enumerate(jaxpr.eqns):
-            if not only_named or (eqn.primitive.name in CALLS and hinted(internals.call_name(eqn))):
+            is_named = eqn.primitive.name in CALLS and hinted(internals.call_name(eqn)) != ""
+            if not is_of_jax or is_named or internals.source(eqn) is not None:
                 walk.step(index)
     return walk
 

@@ -2,10 +2,12 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax import lax
+from jax.experimental.ode import odeint
 
-from jax_leaky._tracing import list_sites
+from jax_leaky._tracing import list_sites, observe
 
 X = jnp.linspace(-3.0, 3.0, 12).reshape(3, 4)
 
@@ -159,3 +161,39 @@ def test_a_function_in_pmap_is_the_users():
 def test_a_function_of_jax_as_a_branch_or_a_body_is_the_users():
     assert kinds(lambda x: lax.cond(x.sum() > 0, jnp.tanh, jax.nn.sigmoid, x)) == ["sigmoid", "tanh"]
     assert kinds(jax.jit(jnp.tanh)) == kinds(jax.checkpoint(jnp.tanh)) == ["tanh"]
+
+
+GIVEN = {
+    "tanh": (jnp.tanh, "tanh"),
+    "relu": (lambda z: jnp.maximum(z, 0), "relu"),
+    "leaky_relu": (lambda z: jnp.where(z > 0, z, 0.1 * z), "leaky_relu"),
+    "a call": (lambda z: jnp.clip(z, -1, 1), "hard_tanh"),
+    "a name": (jax.nn.silu, "silu"),
+}
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_a_function_that_one_of_jax_calls_is_the_users(name):
+    """odeint compares its step sizes with bounds, which are no activations, and calls the user's function."""
+    act, kind = GIVEN[name]
+    w = jnp.array([[0.5, -1.0], [0.25, 0.5]])
+    x = jnp.array([[1.0, -2.0], [0.5, 0.25], [-1.0, 1.0]])
+
+    def fn(w, x):
+        return odeint(lambda y, _, w: act(y @ w), x, jnp.array([0.0, 0.1]), w)
+
+    sites = list_sites(fn, w, x)
+    assert ({site.kind for site in sites}, sites.opaque) == ({kind}, ())
+    out, seen = observe(fn, lambda _, z: (z > 0).sum(0), merge=lambda older, newer: older + newer)(w, x)
+    assert out.tobytes() == fn(w, x).tobytes()
+    # Its first call is of the function at the start.
+    np.testing.assert_array_equal(seen[sites[0].name], (np.asarray(x) @ np.asarray(w) > 0).sum(0))
+
+
+@pytest.mark.parametrize(
+    ("act", "what"),
+    [(jnp.sin, "sin"), (lambda z: jnp.clip(z, 0, 1), "clip"), (lambda z: z * (z > 1), "comparison")],
+)
+def test_what_bends_in_a_function_that_one_of_jax_calls_goes_by_its_own_name(act, what):
+    sites = list_sites(lambda w, x: odeint(lambda y, _, w: act(y @ w), x, jnp.ones(2), w), jnp.eye(4), X)
+    assert ([site.kind for site in sites], [part.what for part in sites.opaque]) == ([], [what])
