@@ -41,6 +41,7 @@ _CURVES = {
     for name in (
         "exp", "exp2", "expm1", "log1p", "tanh", "erf", "erfc", "erf_inv", "sin", "cos", "tan", "asin", "acos", "atan",
         "atan2", "sinh", "cosh", "asinh", "acosh", "atanh", "floor", "ceil", "round", "rem", "lgamma", "digamma",
+        "bessel_i0e", "bessel_i1e", "igamma", "igammac", "polygamma", "zeta", "regularized_incomplete_beta",
     )
 } | {"logistic": "sigmoid", "convert_element_type": "comparison", BITS: "bits"}  # fmt: skip
 _COMPARISONS = {"gt": "comparison", "ge": "comparison", "lt": "comparison", "le": "comparison"}

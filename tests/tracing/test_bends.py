@@ -33,6 +33,8 @@ UNKNOWN = {
     "maxout": (lambda z: jnp.maximum(z, z[:, ::-1]), "maximum"),
     "sign bit": (lambda z: jnp.where(jnp.signbit(z), 0, z), "signbit, where"),
     "bits": (lambda z: z * (1 - (z.view(jnp.uint32) >> 31)), "bits"),
+    "Bessel": (lax.bessel_i0e, "bessel_i0e"),
+    "gamma": (lambda z: lax.igamma(2.0 + 0 * z, z), "igamma"),
     "radial": (lambda z: jnp.exp(-((z[:, None] - W) ** 2).sum(-1)), "exp"),
 }
 
