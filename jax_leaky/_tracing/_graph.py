@@ -322,9 +322,14 @@ class Graph:
         return changed
 
     def _is_count(self, node: Node, number: int) -> bool:
-        """Whether an output is an integer made of floating-point numbers: an index, a token, a position."""
+        """Whether an output is an integer made of floating-point numbers: an index, a token, a position.
+
+        One of eight bits or fewer is none of these, but a quantised number.
+        """
         dtype = self._dtypes[number]
         if dtype is None or not jnp.issubdtype(dtype, np.integer) or node.name == BITS:
+            return False
+        if jnp.iinfo(dtype).bits <= 8:
             return False
         return any(i is not None and self.is_float(i) for i in node.inputs)
 

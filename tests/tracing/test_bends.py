@@ -58,6 +58,28 @@ def test_a_learnt_threshold_is_listed():
     assert [part.what for part in list_sites(fn, jnp.ones(4), W, X).opaque] == ["comparison", "maximum"]
 
 
+def quantised(z, axis, dtype):
+    scale = jnp.abs(z).max(axis, keepdims=True) / 7
+    return jnp.round(z / scale).astype(dtype), scale
+
+
+@pytest.mark.parametrize("dtype", [jnp.int8, jnp.int4])
+def test_a_product_of_quantised_numbers_is_a_product(dtype):
+    """Only its scales, which are statistics, are floating-point numbers all the way."""
+
+    def product(x, w):
+        (x, by_row), (w, by_column) = quantised(x, -1, dtype), quantised(w, 0, dtype)
+        return lax.dot(x, w, preferred_element_type=jnp.int32).astype(jnp.float32) * by_row * by_column
+
+    def fn(w, x):
+        z = product(x, w)
+        return product(jnp.where(z > 0.5, z, 0), w), product(jnp.maximum(z, 0), w)
+
+    found = list_sites(fn, W, X)
+    assert [site.kind for site in found] == ["relu"]
+    assert [part.what for part in found.opaque] == ["abs, round, where"]
+
+
 def test_the_line_names_where_it_stands_and_is_printed_once_for_all_calls():
     def act(z):
         return jnp.sin(z)
