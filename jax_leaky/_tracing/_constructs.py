@@ -12,7 +12,7 @@ from jax import lax
 from jax.sharding import PartitionSpec
 
 from jax_leaky._tracing import _jax_internals as internals
-from jax_leaky._tracing._graph import PRODUCTS, weights_of
+from jax_leaky._tracing._graph import PRODUCTS, is_of_last_axes, weights_of
 from jax_leaky._tracing._jax_internals import Atom, ClosedJaxpr, Equation, Jaxpr, Variable
 from jax_leaky._tracing._program import CannotEnter, Construct, Inner, Plan, Records, Scope, Shards, Spot
 from jax_leaky._tracing._replay import fold, fold_shards, never, replay, settle, wanted
@@ -213,7 +213,9 @@ def _is_over_layers(scan: internals.Scan) -> bool:
     )
     # A fori_loop takes a layer's weights out of all weights by the number of the step.
     counters = _counters(body, carried)
-    origins: dict[Atom, str] = dict.fromkeys(carried, _CARRY)
+    # What a step hands on as it is, such as the weights of an evaluation, is the same in all steps.
+    changed = [v for v, after in zip(carried, body.jaxpr.outvars, strict=False) if v is not after]
+    origins: dict[Atom, str] = dict.fromkeys(changed, _CARRY)
     return _takes_weights(body.jaxpr, origins | dict.fromkeys((*given, *counters), _STEP))
 
 
@@ -227,8 +229,9 @@ def _takes_weights(jaxpr: Jaxpr, given: Mapping[Atom, str]) -> bool:
         came = [None if internals.is_literal(atom) else origins.get(atom) for atom in eqn.invars]
         if _CARRY in came and _STEP in came:
             if eqn.primitive.name in PRODUCTS:
-                weights = weights_of(eqn)
-                if (came[weights], came[1 - weights]) == (_STEP, _CARRY):
+                # Where the order does not tell weights from samples, whence they come does.
+                orders = (0, 1) if is_of_last_axes(eqn) else (weights_of(eqn),)
+                if any((came[weights], came[1 - weights]) == (_STEP, _CARRY) for weights in orders):
                     return True
             for inner in map(internals.body, internals.inner_jaxprs(eqn)):
                 # A loop or a branch has inputs of its own in front; the last ones are the equation's last ones.

@@ -393,7 +393,10 @@ class Graph:
         if node.eqn is None:
             return onward
         if node.name in PRODUCTS:
-            return Use.PRODUCT | (Use.SAMPLES if position != weights_of(node.eqn) else Use.PARAMETER)
+            weights = weights_of(node.eqn)
+            if is_of_last_axes(node.eqn) and not any(map(internals.is_mapped, (node.eqn, *node.around))):
+                weights = 1
+            return Use.PRODUCT | (Use.SAMPLES if position != weights else Use.PARAMETER)
         if node.name in _ROOTS or (node.name == "div" and position == 1):
             return Use.ROOT | (onward & (PARAMETRIC | Use.NUMBER | Use.BACKWARD))
         if node.name in _REDUCTIONS:
@@ -432,3 +435,13 @@ def weights_of(eqn: Equation) -> int:
     (_, contracted), _ = eqn.params["dimension_numbers"]
     # vmap of `w @ x` contracts the last axis of both.
     return 0 if len(internals.shape_of(eqn.invars[1])) - 1 in contracted else 1
+
+
+def is_of_last_axes(eqn: Equation) -> bool:
+    """Whether a product contracts the last axis of both: vmap of `w @ x`, and `jnp.inner(x, w)` or an einsum."""
+    if eqn.primitive.name == "conv_general_dilated":
+        return False
+    contracted, _ = eqn.params["dimension_numbers"]
+    return all(
+        len(internals.shape_of(atom)) - 1 in axes for atom, axes in zip(eqn.invars, contracted, strict=True)
+    )

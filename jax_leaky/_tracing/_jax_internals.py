@@ -289,6 +289,11 @@ def is_of_derivative(eqn: Equation) -> bool:
     return _DERIVATIVE.search(str(eqn.source_info.name_stack)) is not None
 
 
+def is_mapped(eqn: Equation) -> bool:
+    """Whether `jax.vmap` has made an equation, or the call around it, of another."""
+    return "vmap(" in str(eqn.source_info.name_stack)
+
+
 class Source(NamedTuple):
     """A line of the user's."""
 

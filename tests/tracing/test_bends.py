@@ -80,6 +80,26 @@ def test_a_product_of_quantised_numbers_is_a_product(dtype):
     assert [part.what for part in found.opaque] == ["abs, round, where"]
 
 
+WEIGHTS_OF_ROWS = {
+    "inner": jnp.inner,
+    "einsum": lambda x, w: jnp.einsum("oi,bi->bo", w, x),
+    "dot_general": lambda x, w: lax.dot_general(x, w, (((1,), (1,)), ((), ()))),
+    "vmap": lambda x, w: jax.vmap(lambda row: w @ row)(x),
+    "vmap of a jit": lambda x, w: jax.vmap(jax.jit(lambda row: w @ row))(x),
+}
+
+
+@pytest.mark.parametrize("name", WEIGHTS_OF_ROWS)
+def test_samples_are_told_from_weights_that_hold_a_row_for_each_output(name):
+    """A curve of the samples bends, and a clip of them is an activation; those of weights are neither."""
+    product = WEIGHTS_OF_ROWS[name]
+    found = list_sites(lambda w, x: (product(jnp.sin(x), w), product(jnp.clip(x, -1, 1), w)), W, X)
+    assert [site.kind for site in found] == ["hard_tanh"]
+    assert [part.what for part in found.opaque] == ["sin"]
+    found = list_sites(lambda w, x: (product(x, jnp.sin(w)), product(x, jnp.clip(w, -1, 1))), W, X)
+    assert (found.names, found.opaque) == ([], ())
+
+
 def test_the_line_names_where_it_stands_and_is_printed_once_for_all_calls():
     def act(z):
         return jnp.sin(z)

@@ -46,6 +46,12 @@ def test_a_backward_pass_is_told_from_the_forward_pass_of_a_derivative(outer):
     assert {("sin", False), ("remat2", True)} <= found
 
 
+@pytest.mark.parametrize("inner", [lambda f: f, jax.jit, lambda f: lambda x: lax.map(f, x)])
+def test_a_vmap_marks_its_equations_or_the_call_around_them(inner):
+    assert not any(map(internals.is_mapped, equations(inner(jnp.sin))))
+    assert any(map(internals.is_mapped, equations(jax.vmap(inner(jnp.sin)))))
+
+
 def test_a_backward_pass_marks_what_it_computes_again():
     def marks(jaxpr):
         for eqn in internals.body(jaxpr).jaxpr.eqns:

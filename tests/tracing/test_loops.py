@@ -166,6 +166,14 @@ ROWS = {
     "layers of w @ x": (
         lambda x, ws: lax.scan(lambda c, w: (jax.nn.relu(vmapped(w, c)), None), x, ws)[0], (X, WS), [[True]],
     ),
+    "layers of an einsum": (
+        lambda x, ws: lax.scan(lambda c, w: (jax.nn.relu(jnp.einsum("bi,oi->bo", c, w)), None), x, ws)[0],
+        (X, WS),
+        [[True]],
+    ),
+    "minibatches of an evaluation of w @ x": (
+        lambda w, xs: lax.scan(lambda w, x: (w, jax.nn.relu(vmapped(w, x)).sum()), w, xs)[1], (W, XS), [[False]],
+    ),
     "layers with a residual, differentiated": (
         lambda x, ws: jax.grad(lambda ws: lax.scan(lambda c, w: (c + jax.nn.relu(c @ w), None), x, ws)[0].sum())(ws),
         (X, WS),
