@@ -213,9 +213,7 @@ def _is_over_layers(scan: internals.Scan) -> bool:
     )
     # A fori_loop takes a layer's weights out of all weights by the number of the step.
     counters = _counters(body, carried)
-    # What a step hands on as it is, such as the weights of an evaluation, is the same in all steps.
-    changed = [v for v, after in zip(carried, body.jaxpr.outvars, strict=False) if v is not after]
-    origins: dict[Atom, str] = dict.fromkeys(changed, _CARRY)
+    origins: dict[Atom, str] = dict.fromkeys(carried, _CARRY)
     return _takes_weights(body.jaxpr, origins | dict.fromkeys((*given, *counters), _STEP))
 
 
