@@ -109,6 +109,9 @@ def constant(number: Any, *, closed_over: bool = False) -> Value:
 
 
 def _reshape(eqn: Any, operand: Any) -> Any:
+    # Where `vmap` meets a convolution it has a reshape transpose the image first. A squeeze has other dimensions.
+    if eqn.primitive.name == "reshape" and eqn.params["dimensions"] is not None:
+        operand = operand.transpose(eqn.params["dimensions"])
     return operand.reshape(eqn.outvars[0].aval.shape)
 
 

@@ -19,6 +19,13 @@ WIRING = [
         f"{USE}::test_the_atari_head_has_every_right_row_and_no_other",
     ),
     Fault(
+        "the members of an ensemble of convolutions come behind their channels",
+        "_wiring/_values.py",
+        '        operand = operand.transpose(eqn.params["dimensions"])\n',
+        "        pass\n",
+        f"{NETWORK}[an_ensemble_of_convolutions]",
+    ),
+    Fault(
         "parts are joined in the wrong order",
         "_wiring/_values.py",
         "np.concatenate(operands, axis=",

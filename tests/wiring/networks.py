@@ -183,6 +183,20 @@ def depthwise_and_grouped_convolutions():
     return apply, shapes, (1, 3, 3, 2)
 
 
+@network({"one": "", "two": ""})
+def an_ensemble_of_convolutions():
+    def apply(p, x, act):
+        x = act("one", jax.vmap(conv, in_axes=(None, 0))(x, p["one"]))
+        x = act("two", jax.vmap(conv)(x, p["two"]) + p["bias"][:, None, None, None])
+        return jax.vmap(lambda x, kernel: x.reshape(len(x), -1) @ kernel)(x, p["out"])
+
+    return (
+        apply,
+        {"one": (2, 2, 2, 1, 3), "two": (2, 1, 2, 3, 2), "bias": (2, 2), "out": (2, 12, 1)},
+        (1, 2, 3, 1),
+    )
+
+
 @network({"dense": USED, "up": ""})
 def a_view_before_a_transposed_convolution():
     class Generator(nn.Module):
