@@ -279,8 +279,9 @@ class Records:
         if _are_distinct(things):
             table[things] = fold(table[things], labels)
             return
-        order = np.argsort(things, kind="stable")
-        things, labels = things[order], labels[order]
+        # A kernel's entry comes once for each of a sequence's places, beside the same set: once is enough.
+        codes = distinct(things << 32 | labels)
+        things, labels = codes >> 32, (codes & 0xFFFFFFFF).astype(np.int32)
         first = np.searchsorted(things, things)
         rank = np.arange(len(things)) - first
         for turn in range(int(rank.max(initial=-1)) + 1):

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import strategies as st
 from jax import lax
 
+from jax_leaky._wiring._records import Records
 from jax_leaky._wiring._sets import EMPTY, EVERYTHING, Sets
 from tests.wiring.networks import Network
 from tests.wiring.oracle import Oracle
@@ -204,3 +205,28 @@ def test_the_algebra_of_sets(data):
             assert python(int(result[row])) == expected(*(python(int(n)) for n in a[row]))
     uniform = sets.is_uniform(a, (1,))
     assert uniform.tolist() == [len({int(n) for n in row} - {EMPTY}) <= 1 for row in a]
+
+
+def test_what_stands_in_a_thousand_places_is_noted_once():
+    records = Records(["kernel"], [3], 2)
+    first, second = records.sets.singles([3, 4]).tolist()
+    sizes = []
+
+    def fold(a, b):
+        sizes.append(len(b))
+        return records.sets.union(a, b)
+
+    table = np.zeros(6, np.int32)
+    # Entry 0 stands beside the one unit, entry 1 beside the other, entry 2 beside each in turn.
+    places = [(0, first), (1, second), (2, first), (2, second)] * 1000
+    things, units = np.array(places).T
+    records._update(table, things, units.astype(np.int32), fold)
+    assert [records.sets.members(number).tolist() for number in table.tolist()] == [
+        [3],
+        [4],
+        [3, 4],
+        [],
+        [],
+        [],
+    ]
+    assert sizes == [3, 1]
