@@ -162,8 +162,12 @@ class Sets:
             first, second = sorted((int(a[place]), int(b[place])))
             key = (name, first, second)
             if key not in self._memory:
-                both = np.array([first, second])
-                self._memory[key] = self.together(both) if is_union else self.common(both)
+                if is_union:
+                    # Neither holds everything, so that their members are all there is to unite.
+                    united = self.number(np.concatenate([self.members(first), self.members(second)]))
+                    self._memory[key] = united
+                else:
+                    self._memory[key] = self.common(np.array([first, second]))
             result[place] = self._memory[key]
         return result
 
