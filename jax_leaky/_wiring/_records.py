@@ -248,6 +248,11 @@ class Records:
         """
         one, other = self._pairs(labels, others)
         several = np.flatnonzero(~self.sets.is_single(one) & (one > EVERYTHING))
+        if len(several) > 1 and (other[several] == other[several[0]]).all():
+            # Sets beside one and the same hold much in common: what they hold together is expanded once.
+            whole = self.sets.together(one[several])
+            one = np.append(np.delete(one, several), np.int32(whole))
+            return one, np.append(np.delete(other, several), other[several[0]])
         if _are_distinct(one[several]):
             return one, other
         several = several[np.argsort(one[several], kind="stable")]

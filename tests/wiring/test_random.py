@@ -230,3 +230,12 @@ def test_what_stands_in_a_thousand_places_is_noted_once():
         [],
     ]
     assert sizes == [3, 1]
+
+
+def test_sets_beside_the_same_unit_are_expanded_as_one():
+    records = Records(["kernel"], [12], 1)
+    places = np.array([records.sets.number([0, 1, place]) for place in range(2, 11)], np.int32)
+    units = np.broadcast_to(records.sets.singles(12), places.shape)
+    one, other = records._one_beside_each(places, units, records.sets.together)
+    assert [records.sets.members(number).tolist() for number in one.tolist()] == [list(range(11))]
+    assert other.tolist() == [int(records.sets.singles(12))]
