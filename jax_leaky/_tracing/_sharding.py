@@ -205,7 +205,10 @@ def _place(eqn: Equation, i: int, d: int) -> int | None:
     if name == "transpose":
         return tuple(parameters["permutation"]).index(d)
     if name == "reshape":
-        return _reshape(d, shapes[0], internals.shape_of(eqn.outvars[0]))
+        # `vmap` of a convolution makes reshapes that transpose first.
+        order = tuple(parameters["dimensions"] or range(len(shapes[0])))
+        old = [shapes[0][axis] for axis in order]
+        return _reshape(order.index(d), old, internals.shape_of(eqn.outvars[0]))
     if name.startswith("all_gather"):
         return d + (not parameters["tiled"] and d >= parameters["all_gather_dimension"])
     gone = parameters.get("dimensions" if name == "squeeze" else "axes")

@@ -26,7 +26,9 @@ def test_everything_that_is_text_is_escaped(tmp_path):
     page.table(Table(EVIL, [EVIL], [[EVIL]], notes=[EVIL]))
     html = page.to_html([EVIL])
     assert "<script" not in html
-    assert html.count("&lt;script&gt;") == 20  # twice for both titles and the picture, once for everything else
+    assert (
+        html.count("&lt;script&gt;") == 20
+    )  # twice for both titles and the picture, once for everything else
     assert base64.b64encode(b"\x89PNG not really").decode() in html
     assert "http" not in html  # it needs nothing from anywhere
 

@@ -17,6 +17,8 @@ V = jnp.asarray(RANDOM.integers(-2, 3, (4, 6)) / 4, jnp.float32)
 BIAS = jnp.array([0.0, -100.0, 100.0, 0.5])
 IMAGES = jnp.asarray(RANDOM.integers(-8, 9, (4, 5, 5, 6)) / 4, jnp.float32)
 FILTERS = jnp.asarray(np.stack([np.stack([W, -W, W])] * 3))
+IMAGES_OF_EACH = jnp.stack([IMAGES[:, :4, :4], -IMAGES[:, 1:, 1:]] * 4)
+FILTERS_OF_EACH = jnp.stack([FILTERS, -FILTERS] * 4)
 
 
 def conv(x, w):
@@ -68,6 +70,17 @@ SPREAD = {
         P("d", None, None, "m"),
         (IMAGES, FILTERS),
         [conv(IMAGES, FILTERS)],
+    ),
+    "an ensemble of convolutions": (  # vmap puts reshapes that transpose around them
+        lambda x, w: jax.nn.relu(jax.vmap(conv)(jax.vmap(conv)(x, w), jnp.swapaxes(w, 3, 4))),
+        (P("d"), P("d")),
+        P("d"),
+        (IMAGES_OF_EACH, FILTERS_OF_EACH),
+        [
+            jax.vmap(conv)(
+                jax.vmap(conv)(IMAGES_OF_EACH, FILTERS_OF_EACH), jnp.swapaxes(FILTERS_OF_EACH, 3, 4)
+            )
+        ],
     ),
     "flattened": (
         lambda x, w: jax.nn.relu((x[:, None] * w.T).reshape(len(x), -1)),
