@@ -28,13 +28,13 @@ def list_sites(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> SiteList:
     split; where that is lost on the way, the activation is listed as opaque, and `sample_axes` of `observe` and of the
     census says that a mesh axis holds samples.
 
-    A nonlinear operation that is none of these activations (a sine, a clip to [0, 1], a threshold) is listed as
-    opaque too, with one entry for each line of source, and `register_kind` makes it a kind. What is no activation has
-    no entry: products, whole powers and quotients; softmax, norms and guards of a root or a logarithm; what ends in
-    one number, as a loss does, and all that stands in a loss of optax's or a distribution of NumPyro's or distrax's;
-    gradients and what an optimiser makes of them; functions of a parameter; positions, masks and random numbers. A
-    derivative that `fn` takes itself holds some activations in other words than the user's, or their derivative alone:
-    where one may be hidden there, one entry says so.
+    A nonlinear operation that is none of these activations (a sine, a clip to [0, 1], a threshold) is listed as opaque
+    too, with one entry for each line of source, and `register_kind` makes it a kind. What is no activation has no
+    entry: products, whole powers and quotients; softmax, norms and guards of a root or a logarithm; what ends in one
+    number, as a loss does, and all that stands in a loss of optax's or a distribution of NumPyro's or distrax's; pools,
+    sorts and other choices between elements; gradients and what an optimiser makes of them; functions of a parameter;
+    positions, masks and random numbers. A derivative that `fn` takes itself holds some activations in other words than
+    the user's, or their derivative alone: where one may be hidden there, one entry says so.
 
     A loss that computes an activation is a site like any other: the hinge `jnp.maximum(0, 1 - t * out)`, written by
     hand, is a relu. Leave it out by `sites=`.
