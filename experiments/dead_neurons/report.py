@@ -93,7 +93,7 @@ def answer(runs: Runs) -> str:
     measure = MEASURES["never\nactive"]
     of_relu = {cell: runs.mean(cell, measure).mean for cell in runs.cells if cell[-1] == runs.baseline}
     if not of_relu:
-        return ""
+        return "ReLU, slope 0, is not among the slopes, so nothing is compared."
     worst = max(
         of_relu, key=lambda cell: (of_relu[cell] == of_relu[cell], of_relu[cell])
     )  # NaN is no maximum

@@ -8,6 +8,8 @@ import pytest
 
 from experiments import __main__ as listing
 from experiments.dead_neurons import experiment as dead_neurons
+from experiments.dead_neurons import report
+from tests.experiments.recorded import EXPERIMENTS, rows_of
 
 ROOT = Path(dead_neurons.__file__).parents[2]
 TINY = [
@@ -149,3 +151,13 @@ def test_the_listing_has_a_line_for_each_experiment():
     assert found["dead_neurons"].startswith("How many neurons die")
     assert "benchmark" not in found
     assert all(found.values())
+
+
+def test_the_answer_says_when_relu_is_not_there():
+    hidden = json.loads((EXPERIMENTS / "dead_neurons" / "results" / "config.json").read_text())["hidden"]
+    rows = rows_of("dead_neurons")
+    assert report.answer(report.runs_of(rows, hidden)).startswith(
+        "With Adam at 0.1, where ReLU loses most units"
+    )
+    leaky = [row for row in rows if row["negative_slope"]]
+    assert "nothing is compared" in report.answer(report.runs_of(leaky, hidden))
