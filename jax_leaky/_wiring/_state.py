@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jax_leaky._wiring._program import structure_of
+
 
 def begun(optimizer: Any, state: Any, params: Any) -> Any:
     """The state as `optimizer.init` gives it.
@@ -21,8 +23,7 @@ def begun(optimizer: Any, state: Any, params: Any) -> Any:
             f"restart: optimizer must be an optax optimiser, got {type(optimizer).__name__}; give that of the state."
         )
     fresh = optimizer.init(params)
-    own: Any = jax.tree.structure(state)
-    if own != jax.tree.structure(fresh):
+    if structure_of(state) != structure_of(fresh):
         raise ValueError(
             "restart: the state does not belong to this optimizer and these parameters: its structure differs from "
             "that of optimizer.init(params)."

@@ -207,7 +207,7 @@ class Wiring:
 
         Args:
             optimizer: optimiser, an `optax.GradientTransformation`, or anything with its `init`.
-            state: state of the optimiser.
+            state: state of the optimiser, as the `opt_state` of an `nnx.Optimizer`.
             params: pytree of the parameters that go with the new state, those that `recycle` gives.
             masks: units meant, by the name of each site concerned: booleans of the shape in `units`, traced or not.
             even_if_shared: whether to go on where units cannot be told apart, as for `entries`.
@@ -222,6 +222,9 @@ class Wiring:
         params = self._parameters("restart", params)
         checked = self._checked("restart", masks, even_if_shared)
         fresh = _state.begun(optimizer, state, params)
+        own: Any = jax.tree.structure(state)
+        # `nnx.Optimizer` keeps every array of its state in a variable of its own, of which optax knows nothing.
+        state = jax.tree.unflatten(jax.tree.structure(fresh), jax.tree.leaves(state))
 
         def reset(state: Any, fresh: Any, params: Any, masks: Masks) -> Any:
             either = [
@@ -234,7 +237,8 @@ class Wiring:
                 state, fresh, params, jax.tree.unflatten(jax.tree.structure(params), either)
             )
 
-        return placed_as(state, reset, state, fresh, params, checked)
+        begun = placed_as(state, reset, state, fresh, params, checked)
+        return jax.tree.unflatten(own, jax.tree.leaves(begun))
 
     def remove(
         self, params: Any, masks: Masks, *, even_if_shared: bool = False

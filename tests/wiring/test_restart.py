@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 from jax_leaky import wiring
 from tests.wiring.networks import relu
@@ -162,6 +163,39 @@ def test_a_bare_array_of_parameters():
     after = wires.restart(optimizer, state, w, mask, even_if_shared=True)
     assert after[0].count == 1
     np.testing.assert_array_equal(after[0].mu[0], np.float32([0.1, 0, 0.1]))
+
+
+class Perceptron(nnx.Module):
+    def __init__(self, rngs):
+        self.hidden, self.out = nnx.Linear(3, 4, rngs=rngs), nnx.Linear(4, 2, rngs=rngs)
+
+    def __call__(self, x):
+        return self.out(nnx.relu(self.hidden(x)))
+
+
+def test_the_state_of_an_nnx_optimizer_which_keeps_each_array_in_a_variable():
+    net, x = Perceptron(nnx.Rngs(0)), jnp.ones((1, 3))
+    wires = wiring(lambda net, x: net(x), net, x)
+    optimizer = nnx.Optimizer(net, optax.adam(0.1), wrt=nnx.Param)
+    for _ in range(2):
+        optimizer.update(net, jax.tree.map(jnp.ones_like, nnx.state(net, nnx.Param)))
+    masks = dict.fromkeys(wires.units, MASKS["h/relu"])
+
+    @nnx.jit
+    def restart(net, optimizer):
+        optimizer.opt_state = wires.restart(optimizer.tx, optimizer.opt_state, net, masks)
+
+    restart(net, optimizer)
+    adam = optimizer.opt_state[0]
+    assert adam.count[...] == 2
+    for moments, full in ((adam.mu, 1 - 0.9**2), (adam.nu, 1 - 0.999**2)):
+        row = np.array([0, full, full, 0])  # units 0 and 3 begin anew
+        np.testing.assert_allclose(moments.hidden.kernel[...], np.tile(row, (3, 1)), rtol=1e-3)
+        np.testing.assert_allclose(moments.hidden.bias[...], row, rtol=1e-3)
+        np.testing.assert_allclose(moments.out.kernel[...], np.tile(row, (2, 1)).T, rtol=1e-3)
+        np.testing.assert_allclose(moments.out.bias[...], [full, full], rtol=1e-3)
+    optimizer.update(net, jax.tree.map(jnp.ones_like, nnx.state(net, nnx.Param)))
+    assert optimizer.opt_state[0].count[...] == 3
 
 
 def test_a_state_of_another_optimiser_is_refused():
