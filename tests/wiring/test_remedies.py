@@ -467,6 +467,22 @@ def test_entrywise_adam_is_adam_until_an_entry_is_begun_anew():
     np.testing.assert_allclose(mine["in"][:, 1], [-0.1, -0.1], rtol=1e-5)
 
 
+def test_entrywise_adam_of_16_bits_counts_beyond_what_they_hold():
+    ours = remedies.entrywise_adam(0.1)
+    gradients = {"w": jnp.asarray([2.0, 0.0, -0.5], jnp.bfloat16)}
+    state = ours.init(gradients)
+    for count in (0, 999):
+        moments = state[0]._replace(
+            count={"w": jnp.full(3, count)},
+            mu={"w": (gradients["w"] * (1 - 0.9**count)).astype(jnp.bfloat16)},
+            nu={"w": (gradients["w"] ** 2 * (1 - 0.999**count)).astype(jnp.bfloat16)},
+        )
+        updates, _ = ours.update(gradients, (moments, *state[1:]))
+        assert updates["w"].dtype == jnp.bfloat16
+        # Under a steady gradient every corrected step is the learning rate.
+        np.testing.assert_allclose(np.float32(updates["w"]), [-0.1, 0, 0.1], rtol=0.03)
+
+
 def test_bad_input():
     with pytest.raises(ValueError, match=r"redo: every must be at least 1, got 0"):
         remedies.redo(optax.sgd(0.1), WIRES, drawn, KEY, every=0)
