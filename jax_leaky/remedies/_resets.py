@@ -93,7 +93,8 @@ def wrapped(
         _check_fresh(remedy.name, jax.eval_shape(drawn, key), params)
         units = {name: remedy.begin(shape) for name, shape in sites.items()}
         none = {name: jnp.zeros(shape, bool) for name, shape in sites.items()}
-        return ResetState(optimizer.init(params), jnp.zeros((), jnp.int32), jnp.asarray(key), units, none)
+        # A copy: a step to which the state is donated deletes its arrays, and the caller's key stays.
+        return ResetState(optimizer.init(params), jnp.zeros((), jnp.int32), jnp.array(key), units, none)
 
     def update(
         updates: Any,

@@ -483,6 +483,13 @@ def test_entrywise_adam_of_16_bits_counts_beyond_what_they_hold():
         np.testing.assert_allclose(np.float32(updates["w"]), [-0.1, 0, 0.1], rtol=0.03)
 
 
+def test_a_state_that_is_donated_leaves_the_key_that_the_optimiser_was_made_with():
+    key = jax.random.key(3)
+    optimizer = remedies.redo(optax.sgd(0.1), WIRES, drawn, key)
+    jax.jit(lambda state: state._replace(step=state.step + 1), donate_argnums=0)(optimizer.init(SMALL))
+    assert optimizer.init(SMALL).key == key == jax.random.key(3)
+
+
 def test_bad_input():
     with pytest.raises(ValueError, match=r"redo: every must be at least 1, got 0"):
         remedies.redo(optax.sgd(0.1), WIRES, drawn, KEY, every=0)
