@@ -45,7 +45,8 @@ def redo(
         the outermost transformation: an `optax.scale(0.5)` behind it in an `optax.chain` would halve a reset.
 
     Raises:
-        TypeError: `inner` is no optimiser, `wires` no wiring, `initialize` no function, or `key` no key.
+        TypeError: `inner` is no optimiser, `wires` no wiring, `initialize` no function, or `key` no key; from `update`:
+            `outputs` is no dictionary, or `state` none of its own.
         ValueError: no site of `wires` has units that can be told from others, `every` or `threshold` is out of range;
             from `init`: `initialize` gives other parameters; from `update`: `outputs` or `params` is missing or of
             another shape.

@@ -108,6 +108,10 @@ def wrapped(
             raise ValueError(
                 f"{remedy.name}: give the parameters: update(gradients, state, params, outputs=...)."
             )
+        if not isinstance(state, ResetState):
+            raise TypeError(
+                f"{remedy.name}: state must be a ResetState, as init(params) gives it, got {type(state).__name__}."
+            )
         of_units = _of_units(remedy.name, sites, outputs)
         updates, inner_state = optimizer.update(updates, state.inner, params, **extra)
         # A difference of 16 bits could not carry a small new weight over a large old one.
@@ -190,6 +194,12 @@ def _of_units(name: str, sites: Mapping[str, Shape], outputs: Mapping[str, Array
         raise ValueError(
             f"{name}: update needs outputs=, what each activation gave: jax_leaky.observe(loss, lambda site, z: "
             "jax.nn.relu(z)) returns them beside the loss."
+        )
+    if not isinstance(outputs, Mapping):
+        raise TypeError(
+            f"{name}: outputs must be a dictionary from sites to what each activation gave, got "
+            f"{type(outputs).__name__}; jax_leaky.observe(loss, lambda site, z: jax.nn.relu(z)) returns it beside the "
+            "loss."
         )
     found = {}
     for site, shape in sites.items():

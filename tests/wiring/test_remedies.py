@@ -524,6 +524,14 @@ def test_bad_input():
         optimizer.update(SMALL, state, SMALL)
     with pytest.raises(ValueError, match="redo: give the parameters"):
         optimizer.update(SMALL, state, outputs=ZEROS)
+    with pytest.raises(
+        TypeError, match=r"redo: outputs must be a dictionary from sites .*, got float; jax_leaky"
+    ):
+        optimizer.update(SMALL, state, SMALL, outputs=0.5)
+    with pytest.raises(
+        TypeError, match=r"redo: state must be a ResetState, as init\(params\) gives it, got tuple"
+    ):
+        optimizer.update(SMALL, optax.sgd(0.1).init(SMALL), SMALL, outputs=ZEROS)
     with pytest.raises(ValueError, match=r"redo: outputs has nothing for first/relu; it has last/relu"):
         optimizer.update(SMALL, state, SMALL, outputs={"last/relu": jnp.ones((4, 1))})
     with pytest.raises(
