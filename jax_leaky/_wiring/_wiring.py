@@ -58,7 +58,7 @@ def wiring(
         fn: network as a function of its parameters: `lambda params, x: model.apply({"params": params}, x)`.
         params: pytree of arrays, or of shapes. An NNX module stands for its `nnx.state(module, nnx.Param)`, here and
             wherever parameters are asked for. Arrays that have a place per unit and shall be cut by `remove` (running
-            statistics) belong in here.
+            statistics) belong in here, and `fn` must read them: a network in evaluation mode.
         *args: other arguments of `fn`, its data among them; one example is enough, and `jax.ShapeDtypeStruct` will do
             for an array.
         unit_axis: axis of each activation's input that holds its units, one for all sites or a dictionary from site
