@@ -201,6 +201,11 @@ def fold_shards(records: Any, front: tuple[int, ...], merge: Merge) -> Any:
 def _fold(older: Reached, newer: Any, merge: Merge) -> Reached:
     if not isinstance(newer, Reached):
         newer = Reached(jnp.ones_like(older.times), newer)
+    # Under disable_jit a loop runs step by step, and merge would see the zeros that stand for no record.
+    if _is_never(newer.times):
+        return older
+    if _is_never(older.times):
+        return newer
 
     def fold_one(older: Reached, newer: Reached) -> Reached:
         merged = merge(older.record, newer.record)
@@ -218,6 +223,11 @@ def _fold(older: Reached, newer: Any, merge: Merge) -> Reached:
     for _ in range(older.times.ndim):  # axes that stay stacked inside
         fold_one = jax.vmap(fold_one)
     return fold_one(older, newer)
+
+
+def _is_never(times: Array) -> bool:
+    """Whether a site is known not to have been reached; in a trace nothing is known."""
+    return not (isinstance(times, jax.core.Tracer) or times.any())
 
 
 def _types(record: Any) -> Any:
