@@ -62,6 +62,7 @@ _LOSSES = re.compile(
 )
 _JAX_HOME = str(Path(jax.__file__).parent) + os.sep
 _OWN_HOME = str(Path(__file__).parent.parent) + os.sep
+_OWN_COUNTS = tuple(f"{_OWN_HOME}{folder}{os.sep}" for folder in ("units", "_census"))
 _LIBRARY_HOMES = re.compile(r"[/\\](flax|equinox|haiku|keras)[/\\]")
 _WRAPPER = re.compile(r"\w+\(|\)")
 _DERIVATIVE = re.compile(r"\b(jvp|transpose)\(")
@@ -203,10 +204,14 @@ def _home(jaxpr: Jaxpr | ClosedJaxpr) -> str:
 
 
 @contextlib.contextmanager
-def equation_context(eqn: Equation) -> Iterator[None]:
-    """The mesh, the configuration, the name stack and the source line under which an equation was traced."""
+def equation_context(eqn: Equation, *, own_lines: bool = False) -> Iterator[None]:
+    """The mesh, the configuration, the name stack and the source line under which an equation was traced.
+
+    With `own_lines` what runs in it keeps the lines that it is written in.
+    """
     stack = source_info_util.current_name_stack() + eqn.source_info.name_stack
-    with source_info_util.user_context(eqn.source_info.traceback, name_stack=stack), eqn.ctx.manager:
+    line = None if own_lines else eqn.source_info.traceback
+    with source_info_util.user_context(line, name_stack=stack), eqn.ctx.manager:
         yield
 
 
@@ -303,8 +308,11 @@ class Source(NamedTuple):
 
     @property
     def is_of_loss(self) -> bool:
-        """Whether it is a line of a loss of optax or a likelihood of another library, which are no activations."""
-        return bool(_LOSSES.search(self.file))
+        """Whether it is a line of a loss of optax or a likelihood of another library, which are no activations.
+
+        Nor is what this package counts in a function that counts itself, such as a step with `value_and_census`.
+        """
+        return bool(_LOSSES.search(self.file)) or self.file.startswith(_OWN_COUNTS)
 
     @property
     def caller(self) -> str:
@@ -317,9 +325,14 @@ class Source(NamedTuple):
 
 
 def source(eqn: Equation) -> Source | None:
-    """The innermost line outside JAX, this package and the neural network libraries; else one of those libraries."""
+    """The innermost line outside JAX, this package and the neural network libraries; else one of those libraries.
+
+    Of what this package counts it is the line that counts.
+    """
     frames = source_info_util.summarize(eqn.source_info, num_frames=64).splitlines()[::-1]
     parsed = [Source(m["file"], int(m["line"]), m["function"]) for m in map(_FRAME.match, frames) if m]
+    if parsed and parsed[0].file.startswith(_OWN_COUNTS):
+        return parsed[0]
     parsed = [frame for frame in parsed if not frame.file.startswith(_OWN_HOME)]
     own = (frame for frame in parsed if not _LIBRARY_HOMES.search(frame.file))
     return next(own, parsed[0] if parsed else None)

@@ -79,7 +79,8 @@ def _visit(
         outputs = internals.bind(eqn, inputs)
         a = outputs[eqn.outvars.index(spot.match.a)]
     if visitor.record is not None:
-        with internals.equation_context(eqn):
+        # A function that counts itself may be traced again: its counts are no activations of the model's line.
+        with internals.equation_context(eqn, own_lines=True):
             records[site.name] = record_at(spot, visitor, Visit(z, a, parameter), plan.scope)
     return outputs
 

@@ -251,3 +251,42 @@ def test_batch_norm_over_eight_devices():
     subprocess.run(
         [sys.executable, "-c", program], env={**os.environ, "JAX_NUM_CPU_DEVICES": "8"}, check=True
     )
+
+
+def counted_step(w, x, *, gradients=False):
+    def loss(w, x):
+        with jax.named_scope("net"):
+            h = jax.nn.relu(x @ w)
+            return (jnp.tanh(jax.nn.leaky_relu(h - 0.5, 0.1)) ** 2).mean()
+
+    gradient, counts = jax.grad(value_and_census(loss, gradients=gradients), has_aux=True)(w, x)
+    return w - 0.1 * gradient, counts
+
+
+def with_scalars(w, x):
+    w, counts = counted_step(w, x)
+    return w, counts.scalars(), counts["net/relu"].summary.per_unit
+
+
+def in_a_scan(w, x):
+    w, counts = lax.scan(lambda w, x: counted_step(w, x, gradients=True), w, x[None])
+    return w, counts.sum_steps()
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        counted_step,
+        jax.jit(functools.partial(counted_step, gradients=True)),
+        with_scalars,
+        in_a_scan,
+    ],
+    ids=["plain", "gradients", "scalars", "scan"],
+)
+def test_what_a_step_counts_itself_is_no_activation(step):
+    w = jax.random.normal(KEY, (4, 6))
+    found = list_sites(step, w, X)
+    names = [name.removeprefix("scan/") for name in found.names]
+    assert (names, found.opaque) == (["net/relu", "net/leaky_relu", "net/tanh"], ())
+    fired = (np.float64(X) @ np.float64(w) > 0).sum(0)
+    np.testing.assert_array_equal(census(step, (w, X))[0].counts.fired.to_numpy(), fired)
