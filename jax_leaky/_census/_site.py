@@ -234,7 +234,11 @@ class SiteCensus:
                 f"no measure is called {measure!r}: there are {', '.join(self.summary.per_unit)}."
             )
         if measure.startswith("grad_") and not int(self.counts.grad_n):
-            why = "no gradient was counted; take the census with gradients=True" if self.n else self.invalid
+            none = (
+                "no gradient was counted; take the census with gradients=True, which leaves out sites that are fixed "
+                "in a derivative (Site.fixed says why)"
+            )
+            why = none if self.n else self.invalid
             raise ValueError(f"{self.name} has no {measure}: {why}.")
         return np.asarray(self.summary.per_unit[measure]).reshape(self.unit_shape)
 

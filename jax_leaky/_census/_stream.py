@@ -78,7 +78,7 @@ def arguments(batch: Any) -> tuple[Any, ...]:
     others = [part for part in jax.tree.leaves(given, is_leaf=_is_other) if _is_other(part)]
     if others and not jax.tree.leaves(given):
         raise TypeError(
-            f"census: a batch holds {others[0].kind}, which is no number or array: give arrays of numbers."
+            f"census: a batch holds {others[0].kind}, which JAX does not take for numbers: give arrays of numbers."
         )
     return given
 
@@ -121,4 +121,4 @@ def _array(leaf: Any) -> jax.Array | NoNumber:
             return leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf)
     except (TypeError, ValueError):
         pass
-    return NoNumber(f"an array of {leaf.dtype}" if hasattr(leaf, "dtype") else f"a {type(leaf).__name__}")
+    return NoNumber(f"a {type(leaf).__name__}" + (f" of {leaf.dtype}" if hasattr(leaf, "dtype") else ""))

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 from jax import lax
 
-from jax_leaky import census, leaky_relu, value_and_census
+from jax_leaky import census, leaky_relu, list_sites, value_and_census
 
 RNG = np.random.default_rng(3)
 X = RNG.normal(size=(20, 5))
@@ -131,6 +131,19 @@ def test_without_gradients_nothing_is_said_about_them() -> None:
     assert found["net/relu"].measures["grad_dead"] is None
     assert "gradient dead" not in str(found)
     assert "net/relu/grad_dead" not in found.scalars()
+
+
+def test_a_site_that_a_derivative_rule_fixes_has_no_gradient_and_says_so() -> None:
+    @jax.custom_vjp
+    def loss(x: jax.Array) -> jax.Array:
+        return jax.nn.relu(x).sum()
+
+    loss.defvjp(lambda x: (loss(x), x), lambda x, g: (g * jnp.ones_like(x),))
+    x = jnp.ones((4, 3))
+    assert list_sites(loss, x)[0].fixed
+    (site,) = census(loss, [x], gradients=True)
+    with pytest.raises(ValueError, match=r"gradients=True, which leaves out .* \(Site\.fixed says why\)\.$"):
+        site.where("grad_dead")
 
 
 SLOPES = (0.0, 0.01, 0.2)

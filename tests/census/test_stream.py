@@ -218,7 +218,12 @@ def test_a_mask_that_does_not_fit_gets_one_sentence(
         ({"batches": []}, ValueError, "batches gave no batch"),
         ({"batches": 3}, TypeError, "batches is of type int: give an array, or an iterable of batches"),
         ({"sites": "decoder/*"}, ValueError, "no site is named 'decoder/\\*'; the sites are layer/relu"),
-        ({"batches": [{"x": "cat.png"}]}, TypeError, "a batch holds a str, which is no number"),
+        ({"batches": [{"x": "cat.png"}]}, TypeError, "a batch holds a str, which JAX does not take for num"),
+        (
+            {"batches": [np.ma.masked_less(X, 0)]},
+            TypeError,
+            "a batch holds a MaskedArray of float32, which JAX",
+        ),
         (
             {"batches": [(X, X[:, 0])]},
             TypeError,
