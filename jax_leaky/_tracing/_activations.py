@@ -81,12 +81,21 @@ class Kind(NamedTuple):
             a number that the program holds.
         parameter: the variable that holds the slope (leaky_relu, prelu) or alpha (elu, celu), if it is no number.
         negated: whether the variable holds minus the slope, as in `relu(z) + (-a) * relu(-z)`.
+        axes: axes of z beside which the variable's lie, where a call puts them; None if they are the last ones.
     """
 
     name: str
     negative_slope: float | None = None
     parameter: Variable | None = None
     negated: bool = False
+    axes: tuple[int, ...] | None = None
+
+    def shape(self, shape: tuple[int, ...], rank: int) -> tuple[int, ...]:
+        """The shape in which the variable's value lies beside z, of that many axes."""
+        if self.axes is None:
+            return shape
+        lengths = dict(zip(self.axes, shape, strict=True))
+        return tuple(lengths.get(axis, 1) for axis in range(rank))
 
 
 class _Formula(NamedTuple):

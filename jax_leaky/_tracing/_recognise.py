@@ -6,7 +6,7 @@ there. Where a value is an activation of several ancestors the nearest counts: `
 An activation that only serves inside a larger one (the tanh of a gelu, the relu6 of a hard_silu) is part of it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -192,6 +192,11 @@ class Walk:
         interior = self._interior(index, z)
         if added(kind.name) is not None and differs(kind.name, self._on_dense(interior, z, out), eps):
             return
+        if (
+            kind.parameter is not None
+        ):  # vmap puts an axis in front of a slope, which a call moves inside of it
+            calls = (self.eqns[i] for i in sorted(interior) if self.eqns[i].primitive.name in CALLS)
+            kind = kind._replace(axes=_axes(calls, kind.parameter, len(internals.shape_of(z))))
         self.found[index] = Match(index, z, out, kind, interior)
 
     def _on_dense(self, interior: frozenset[int], z: Variable, out: Variable) -> Any:
@@ -285,6 +290,22 @@ class Walk:
                 if not internals.is_literal(atom):
                     users.setdefault(atom, set()).add(index)
         return users
+
+
+def _axes(eqns: Iterable[Equation], variable: Atom, rank: int) -> tuple[int, ...] | None:
+    """The axes of an array of `rank` beside which equations put those of a variable; None if they are the last."""
+    for eqn in eqns:
+        if variable not in eqn.invars:
+            continue
+        if eqn.primitive.name == "broadcast_in_dim" and len(internals.shape_of(eqn.outvars[0])) == rank:
+            return tuple(map(int, eqn.params["broadcast_dimensions"]))
+        if eqn.primitive.name in CALLS:
+            inner = internals.body(internals.inner_jaxprs(eqn)[0])
+            place = len(inner.consts) + eqn.invars.index(variable)
+            found = _axes(inner.jaxpr.eqns, inner.invars[place], rank)
+            if found is not None:
+                return found
+    return None
 
 
 def _escapes(variable: Atom, absorbed: set[int], users: dict[Atom, set[int]]) -> bool:

@@ -67,6 +67,8 @@ def _visit(
     site, kind = spot.site, spot.match.kind
     z = values[spot.match.z]
     parameter = None if kind.parameter is None else values[kind.parameter]
+    if kind.axes is not None and parameter is not None:
+        parameter = parameter.reshape(kind.shape(parameter.shape, z.ndim))
     if kind.negated and parameter is not None:
         parameter = -parameter
     if visitor.replace is not None:  # only where the equation has no other output (`Site.fixed`)
@@ -166,7 +168,10 @@ def record_at(spot: Spot, visitor: Visitor, visit: Visit, scope: Scope) -> Any:
 def never(spot: Spot, visitor: Visitor, scope: Scope) -> Reached:
     """What stands for the record of a site that has not been reached (yet), seen from a scope around it."""
     kind = spot.match.kind
-    parameter = None if kind.parameter is None else _struct(kind.parameter, spot)
+    parameter = None
+    if kind.parameter is not None:
+        lengths = kind.shape(internals.shape_of(kind.parameter), len(internals.shape_of(spot.match.z)))
+        parameter = _struct(kind.parameter, spot, lengths)
     z = _struct(spot.match.z, spot)
     spec = jax.eval_shape(lambda visit: visitor.record_of(spot.site, visit), Visit(z, z, parameter))
     front = spot.scope.front(spot.apart, visitor, scope)
@@ -235,6 +240,7 @@ def _types(record: Any) -> Any:
     return jax.tree.map(lambda leaf: f"{jnp.result_type(leaf).name}{list(jnp.shape(leaf))}", record)
 
 
-def _struct(variable: Variable, spot: Spot) -> Any:
-    shape = whole_shape(internals.shape_of(variable), internals.shape_of(spot.match.z), spot.site.shape)
+def _struct(variable: Variable, spot: Spot, lengths: tuple[int, ...] | None = None) -> Any:
+    own = internals.shape_of(variable) if lengths is None else lengths
+    shape = whole_shape(own, internals.shape_of(spot.match.z), spot.site.shape)
     return jax.ShapeDtypeStruct(shape, internals.dtype_of(variable))

@@ -1,6 +1,7 @@
 """The mean slope where the slope is no number in the program: every sample counts with its own."""
 
 import itertools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jax_leaky import Census, census, value_and_census
+from jax_leaky import Census, census, leaky_relu, value_and_census
 
 RNG = np.random.default_rng(7)
 X = RNG.normal(size=(40, 6)).astype(np.float32) - np.linspace(-1, 4, 6, dtype=np.float32)
@@ -147,3 +148,23 @@ def test_scalars_inside_a_step_know_the_mean() -> None:
         return (one + other).scalars()["layer/leaky_relu/mean_slope"]
 
     assert float(step(jnp.asarray(X))) == pytest.approx(true([X, X], [0.1, 0.9]).mean(), rel=1e-6)
+
+
+def prelu(x: jax.Array, slope: jax.Array) -> jax.Array:
+    return jnp.where(x > 0, x, slope * x)
+
+
+@pytest.mark.parametrize("samples", [2, 9], ids=["as many as networks", "more than networks"])
+@pytest.mark.parametrize("slopes", [(2, 4), (2,)], ids=["a slope per unit", "a slope per network"])
+@pytest.mark.parametrize("fn", [prelu, jax.jit(prelu), jax.nn.leaky_relu, leaky_relu])
+def test_networks_side_by_side_have_slopes_of_their_own(
+    fn: Callable[[jax.Array, jax.Array], jax.Array], slopes: tuple[int, ...], samples: int
+) -> None:
+    """vmap puts the axis of the networks in front of the slopes, and beside z inside of the call alone."""
+    random = np.random.default_rng(0)
+    z, slope = (random.normal(size=shape).astype(np.float32) for shape in ((2, samples, 4), slopes))
+    (site,) = census(lambda z: jax.vmap(fn)(z, slope), [z])
+    own = slope.reshape(2, 1, -1)
+    np.testing.assert_allclose(
+        site.per_unit("mean_slope"), np.where(z > 0, 1, own).mean(axis=(0, 1)), rtol=1e-5, atol=1e-6
+    )
