@@ -192,9 +192,8 @@ class Walk:
         interior = self._interior(index, z)
         if added(kind.name) is not None and differs(kind.name, self._on_dense(interior, z, out), eps):
             return
-        if (
-            kind.parameter is not None
-        ):  # vmap puts an axis in front of a slope, which a call moves inside of it
+        if kind.parameter is not None:
+            # vmap puts an axis in front of a slope, which a call moves inside of it.
             calls = (self.eqns[i] for i in sorted(interior) if self.eqns[i].primitive.name in CALLS)
             kind = kind._replace(axes=_axes(calls, kind.parameter, len(internals.shape_of(z))))
         self.found[index] = Match(index, z, out, kind, interior)
