@@ -94,6 +94,7 @@ NOT_FOLLOWED = [
     "conv_flatten_dense_channels_last",
     "conv_flatten_dense_channels_first",
     "strided_and_dilated_convolutions",
+    "an_ensemble_of_convolutions",
     "kernels_that_overhang_the_image",
     "depthwise_and_grouped_convolutions",
     "a_view_before_a_transposed_convolution",
