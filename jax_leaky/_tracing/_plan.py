@@ -274,8 +274,9 @@ class Planner:
         return CONSTRUCTS[name].open(eqn, replace(scope, where=where, under_derivative=under_derivative))
 
     def _note(self, eqn: Equation, scope: Scope, why: str) -> None:
-        line = _line(internals.source(eqn) or scope.where.source)
-        self.opaque.append(Opaque(eqn.primitive.name, why, line))
+        source = internals.source(eqn) or scope.where.source
+        if source is None or not source.is_of_loss:
+            self.opaque.append(Opaque(eqn.primitive.name, why, _line(source)))
 
     def _note_sites(
         self, eqn: Equation, scope: Scope, jaxprs: Sequence[Jaxpr | ClosedJaxpr], why: str
