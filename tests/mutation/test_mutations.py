@@ -57,9 +57,9 @@ os.chdir(folder)
 os.environ |= {"PYTHONPATH": folder, "HYPOTHESIS_STORAGE_DIRECTORY": f"{folder}/examples"}
 for stream in (1, 2):
     os.dup2(os.open("said.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
-quiet = ["-q", "-x", "--tb=line", "-p", "no:cacheprovider", "-p", "no:xdist", "-o", "faulthandler_timeout=200"]
-# Under CI pytest would explain a failure line by line, which takes hours for two arrays as bytes.
-quiet.append("--assert=plain")
+# Plain asserts: under CI pytest would explain a failure line by line, which takes hours for two arrays as bytes.
+quiet = ["-q", "-x", "--tb=line", "--assert=plain", "-p", "no:cacheprovider", "-p", "no:xdist"]
+quiet += ["-o", "faulthandler_timeout=200"]
 code = 70  # where pytest itself ends in an exception
 try:
     code = pytest.main([*quiet, *tests])
@@ -74,15 +74,12 @@ def run(folder, *tests):
     """How pytest ends for some tests, with the package of that folder, and what it says."""
     said = folder / "said.txt"
     named = [test if test.startswith("-") else f"tests/{test}" for test in tests]
-    for _ in "twice":  # a test of seconds has once taken ten minutes, for a reason that nobody saw
-        said.unlink(missing_ok=True)
-        process = FORKS.Process(target=exec, args=(INSIDE, {"folder": str(folder), "tests": named}))
-        process.start()
-        process.join(300)
-        if process.exitcode is not None:
-            break
-        process.kill()
-        process.join()
+    said.unlink(missing_ok=True)
+    process = FORKS.Process(target=exec, args=(INSIDE, {"folder": str(folder), "tests": named}))
+    process.start()
+    process.join(300)
+    process.kill()  # where it has not ended: its exit code is then no number of pytest's
+    process.join()
     return process.exitcode, said.read_text()
 
 
